@@ -44,6 +44,7 @@ UNIT: Final = (
     "console/test_languages.py",
     "console/test_pictures.py",
     "console/test_routes.py",
+    "console/test_strangers.py",
     "console/test_users.py",
     "control",
     "demo/test_observations.py",

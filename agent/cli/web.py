@@ -30,11 +30,7 @@ def user() -> None:
 def add(name: str, role: "Role", config: Path | None) -> None:
     """Add NAME, or give it a new role and password, which is asked for or read from standard input."""
     users = _users(config)
-    if sys.stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
-    is_new = users.add(name, role, password)
+    is_new = users.add(name, role, _password())
     click.echo(f"{name} is {role}" + ("" if is_new else "; the password is new, and open sessions have ended"))
 
 
@@ -74,6 +70,18 @@ def token(client: str, config: Path | None) -> None:
     click.echo(
         f"{found.token_file} has its hash; it lets {client} in from the next start on, and no former one", err=True
     )
+
+
+def _password() -> str:
+    """Return the password that is typed, or the first line of standard input. Raises MistakeError."""
+    if sys.stdin is None:  # it is closed
+        raise MistakeError("found no standard input, expected the password on it")
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    try:  # as bytes, because the language of a script's environment must not change what they mean
+        return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise MistakeError("found a password that is no UTF-8 on standard input") from None
 
 
 def _users(config: Path | None) -> "Users":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 
 from agent.messages.errors import MistakeError
 from agent.messages.web.control import ToWeb, WebSetup
@@ -16,6 +17,7 @@ from agent.processes.child import Child, run_child
 from agent.processes.package_version import version_of
 from agent.processes.private_files import FOLDER_MODE
 from agent.web.console import console
+from agent.web.console.access.guard import unrouted
 from agent.web.console.access.users import FOLDER
 from agent.web.gateway.core.clients import Clients
 from agent.web.gateway.gateway import Gateway
@@ -59,7 +61,7 @@ class WebProcess:
         parts = WebParts(setup, documents, control)
         gateway = Gateway(parts, self._clients) if setup.gateway else None
         rows = [*(gateway.routes() if gateway else ()), *(console.routes(parts) if setup.console else ())]
-        app = Starlette(routes=rows)
+        app = Starlette(routes=rows, exception_handlers={HTTPException: unrouted})
         control.start()
 
         async def serve_http(listener: socket.socket, context: ssl.SSLContext | None) -> None:

@@ -43,6 +43,18 @@ def test_a_short_password_and_an_unknown_role_are_refused(config: Path) -> None:
     assert run(config, "list").output == ""
 
 
+def test_a_password_that_does_not_come_or_is_no_text_is_a_mistake(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["user", "add", "anna", "--role", "admin", "--config", str(config)]
+    with pytest.raises(MistakeError, match="UTF-8"):
+        CliRunner().invoke(web, words, input=b"\xff\xfe a long password\n", catch_exceptions=False)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(MistakeError, match="standard input"):
+        web.main(words, standalone_mode=False)
+    assert run(config, "list").output == ""
+
+
 def token(config: Path, client: str) -> Result:
     return CliRunner().invoke(web, ["token", client, "--config", str(config)], catch_exceptions=False)
 

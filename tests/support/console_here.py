@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 
 from agent.messages.payloads import Ack
 from agent.messages.web.control import Document
-from agent.web.console.access.guard import COOKIE
+from agent.web.console.access.guard import COOKIE, unrouted
 from agent.web.console.access.users import FOLDER, ROLES, Role, Users
 from agent.web.console.console import Console, Outside
 from agent.web.serving.documents import DocumentStore
@@ -72,7 +73,8 @@ class ConsoleHere:
             yield
             await self.console.stop()
 
-        with TestClient(Starlette(lifespan=running), base_url=f"http://{HOST}", follow_redirects=False) as client:
+        app = Starlette(lifespan=running, exception_handlers={HTTPException: unrouted})
+        with TestClient(app, base_url=f"http://{HOST}", follow_redirects=False) as client:
             yield client
 
     def token(self, role: Role) -> str:

@@ -3,7 +3,7 @@
 from typing import Final, get_args
 
 from agent.control.actions import Action, CompareModels, EndComparison, PrepareModel, PublishEvent, SaveSnapshot
-from agent.control.canary.telling import said
+from agent.control.canary.telling import numbers, said
 from agent.control.comparisons.comparison import Comparison, Stage
 from agent.control.comparisons.totals import added
 from agent.control.comparisons.verdict import Verdict, verdict
@@ -141,20 +141,20 @@ def promote(state: State, line: Line, commands: list[Command], now: Now) -> list
     assert one is not None, "only a comparison under way is promoted"
     assert one.stable is not None, "it runs"
     cause = Cause("canary", commands[0].topic if commands else None, one.candidate)
-    actions = end(state, line, "promoted", None, now)
+    words = numbers(one.counts)
+    actions = end(state, line, "promoted", Verdict(None, words), now)
     selection.prefer(line, one.candidate, over=one.stable)
     _replace_choice(line, one)
-    return [*actions, *changeover.begin(state, line, commands, now, because=cause), SaveSnapshot()]
+    return [*actions, *changeover.begin(state, line, commands, now, because=(cause, words)), SaveSnapshot()]
 
 
-def end(state: State, line: Line, result: CanaryResult, why: Verdict | None, now: Now) -> list[Action]:
+def end(state: State, line: Line, result: CanaryResult, why: Verdict, now: Now) -> list[Action]:
     """End a comparison: every frame is the stable model's again, and the end is published with its numbers."""
     one = line.comparison
     assert one is not None, "only a comparison can end"
     was = one.stage
     one.stage, one.result, one.ended_at = Stage.ENDED, result, now.text()
-    one.end_reason = why.reason if why is not None else None
-    one.end_detail = why.detail[:_LONGEST_DETAIL] if why is not None else None
+    one.end_reason, one.end_detail = why.reason, why.detail[:_LONGEST_DETAIL]
     one.tell_at_s = float("inf")
     commands, one.commands = one.commands, []
     actions: list[Action] = [EndComparison(line.id, one.number)] if was in {Stage.STARTING, Stage.RUNNING} else []

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 from agent.messages.web.control import Watching
 from agent.processes.slots.picture_link import PictureReceiver
 from agent.web.console.access.guard import PATH, Row, guarded
+from agent.web.console.access.known import KnownBrowsers
 from agent.web.console.access.login import Login
 from agent.web.console.access.sessions import Sessions
 from agent.web.console.access.users import User, Users
@@ -67,7 +68,8 @@ class Console:
         self._hub: Final = PictureHub(outside.receivers, outside.watch)
         users = Users(outside.state_dir)
         self.sessions: Final = Sessions(outside.state_dir, users)
-        self._login: Final = Login(users, self.sessions)
+        self._known: Final = KnownBrowsers(outside.state_dir)
+        self._login: Final = Login(users, self.sessions, self._known)
         self._events: Final = Events(self.board, self.sessions)
         self._acts: Final = Acts(self.board, outside.command)
         self.files: Final = StaticFiles()
@@ -77,6 +79,7 @@ class Console:
         """Read files and sessions, and listen for documents and pictures from now on."""
         self.files.load()
         self.sessions.load()
+        self._known.load()
         self._hub.start()
         self._tasks = [asyncio.ensure_future(one) for one in (self._take_documents(), self._tick())]
 
@@ -92,6 +95,7 @@ class Console:
         """Return every route with the least role that may call it."""
         return (
             Row("GET", "/", "public", self.files.to_index),
+            Row("GET", PATH, "public", self.files.to_index),
             Row("GET", f"{PATH}/api/session", "viewer", self._login.tell),
             Row("POST", f"{PATH}/api/login", "public", self._login.begin),
             Row("POST", f"{PATH}/api/logout", "viewer", self._login.end),

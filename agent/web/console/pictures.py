@@ -17,10 +17,11 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from agent.processes.slots.picture_link import Picture, PictureReceiver, Size
+from agent.web.console.access.body import RefusedError
 from agent.web.console.access.guard import token_of
+from agent.web.console.access.places import Places
 from agent.web.console.access.sessions import Sessions
 
-MOST_VIEWERS: Final = 32
 _HOLD_S: Final = 0.15
 """Longest wait for a picture's detections, where frames come often; then a slow model's boxes are left out."""
 _LONGEST_HOLD_S: Final = 0.6
@@ -36,6 +37,8 @@ _FRAMES: Final = 8
 _BOX_AGE_S: Final = 0.35
 """Time after which detections of an earlier frame no longer belong to a picture."""
 _LONGEST_REQUEST: Final = 128
+_LOOK_AGAIN_S: Final = 1.0
+"""A session that has ended is noticed so soon, also where no picture comes."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,33 @@ class Request:
     """Time at which it came (monotonic), so that the page can tell the device's wait from the way."""
 
 
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """A picture, and its time by a clock that nobody sets."""
+
+    picture: Picture
+    captured_s: float
+    """Time of the capture (monotonic), by the age that the wall clock gave it when it came."""
+
+    @classmethod
+    def now(cls, picture: Picture) -> "Arrived":
+        """Return a picture that comes at this moment."""
+        age_s = (time.time_ns() - picture.captured_unix_ns) / 1e9
+        return cls(picture, time.monotonic() - max(0.0, age_s))
+
+    @property
+    def age_s(self) -> float:
+        """Its present age."""
+        return time.monotonic() - self.captured_s
+
+
 @dataclass(eq=False)
 class _View:
     """One size of a stream."""
 
-    picture: Picture | None = None
+    picture: Arrived | None = None
     """The newest that pages may have."""
-    held: Picture | None = None
+    held: Arrived | None = None
     """Waits for its detections."""
     asked_s: float | None = None
     """Time of the camera's unanswered request (monotonic)."""
@@ -96,9 +119,9 @@ class _Stream:
         moment, because the next frame would be newer.
         """
         view = self.views[request.size]
-        if view.picture is None or view.picture.frame == request.frame:
+        if view.picture is None or view.picture.picture.frame == request.frame:
             return False
-        return _age_s(view.picture) <= (_FRESH_S if view.shown_s >= request.at_s else self.hold_s)
+        return view.picture.age_s <= (_FRESH_S if view.shown_s >= request.at_s else self.hold_s)
 
     def note(self, picture: Picture) -> None:
         """Learn the frames' period from a picture that came."""
@@ -119,6 +142,7 @@ class PictureHub:
         self._watched: tuple[str, ...] = ()
         self._wakes: Final[set[asyncio.Event]] = set()
         """One of each page."""
+        self._places: Final = Places()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -144,7 +168,7 @@ class PictureHub:
         while len(one.detections) > _FRAMES:
             del one.detections[next(iter(one.detections))]
         for view in one.views.values():
-            if view.held is not None and frame >= view.held.frame:
+            if view.held is not None and frame >= view.held.picture.frame:
                 self._show(view)
 
     def tick(self) -> None:
@@ -176,16 +200,18 @@ class PictureHub:
 
     async def serve(self, socket: WebSocket, sessions: Sessions) -> None:
         """Serve one page until it closes its socket or its session ends."""
-        if len(self._wakes) >= MOST_VIEWERS:
+        token = token_of(socket) or ""
+        if not self._places.has_for(token):
             await socket.close(1013)
             return
-        await socket.accept()
-        viewer = _Viewer(socket, self, sessions)
-        self._wakes.add(viewer.wake)
-        try:
-            await viewer.run()
-        finally:
-            self._wakes.discard(viewer.wake)
+        with self._places.taken(token):
+            await socket.accept()
+            viewer = _Viewer(socket, self, sessions)
+            self._wakes.add(viewer.wake)
+            try:
+                await viewer.run()
+            finally:
+                self._wakes.discard(viewer.wake)
 
     def _tell_watched(self, now_s: float) -> None:
         watched = tuple(id_ for id_, one in self._streams.items() if one.is_watched(now_s))
@@ -199,14 +225,14 @@ class PictureHub:
             return
         one.note(picture)
         view = one.views[picture.size]
-        view.held, view.asked_s = picture, None
+        view.held, view.asked_s = Arrived.now(picture), None
         if one.detections and max(one.detections) >= picture.frame:
             self._show(view)
         else:
             assert self._loop is not None
-            self._loop.call_later(one.hold_s, self._show_if_held, view, picture)
+            self._loop.call_later(one.hold_s, self._show_if_held, view, view.held)
 
-    def _show_if_held(self, view: _View, picture: Picture) -> None:
+    def _show_if_held(self, view: _View, picture: Arrived) -> None:
         if view.held is picture:
             self._show(view)
 
@@ -234,7 +260,7 @@ class _Viewer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(RuntimeError, OSError):  # it may be closed already
+        with suppress(RuntimeError, OSError, WebSocketDisconnect):  # it may be closed already
             await self._socket.close(1008)
 
     async def _read(self) -> None:
@@ -246,21 +272,28 @@ class _Viewer:
                 request = request_of(rest)
                 if request is None or not self._hub.has(stream):
                     return
-                if self._sessions.user_of(token_of(self._socket)) is None:
+                if not self._may_look():
                     return
                 self._wants[stream] = request
                 self.wake.set()
 
     async def _write(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError):
-            while True:
+            while self._may_look():
                 self.wake.clear()
                 for stream, request in list(self._wants.items()):
                     message = self._hub.answer(stream, request)
                     if message is not None:
                         del self._wants[stream]
                         await self._socket.send_bytes(message)
-                await self.wake.wait()
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), _LOOK_AGAIN_S)
+
+    def _may_look(self) -> bool:
+        try:
+            return self._sessions.user_of(token_of(self._socket)) is not None
+        except RefusedError:
+            return False
 
 
 def request_of(text: str) -> Request | None:
@@ -275,18 +308,15 @@ class _Numbered(msgspec.Struct):
     frame: int
 
 
-def _age_s(picture: Picture) -> float:
-    return (time.time_ns() - picture.captured_unix_ns) / 1e9
-
-
-def _message(stream: str, one: _Stream, picture: Picture, waited_s: float) -> bytes:
+def _message(stream: str, one: _Stream, arrived: Arrived, waited_s: float) -> bytes:
     """Return the length of a JSON header (4 bytes, big-endian), the header, and the JPEG file."""
+    picture = arrived.picture
     oldest = picture.frame - (int(_BOX_AGE_S / one.period_s) if one.period_s > 0 else 0)
     fitting = [frame for frame in one.detections if oldest <= frame <= picture.frame]
     header: dict[str, Any] = {
         "stream": stream,
         "frame": picture.frame,
-        "age_ms": round(_age_s(picture) * 1000, 1),
+        "age_ms": round(arrived.age_s * 1000, 1),
         "waited_ms": round(waited_s * 1000, 1),
         "detections": msgspec.Raw(one.detections[max(fitting)]) if fitting else None,
     }

@@ -5,8 +5,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Final
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,10 +16,25 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agent.web.serving.tls import subject_of
 
 _CONNECTIONS: Final = 256
-_FIRST_REQUEST_S: Final = 10.0
-"""Time of a new connection for its first request line and headers."""
 _KEEP_ALIVE_S: Final = 30
 _HEADER_BYTES: Final = 32 * 1024
+
+
+class _Stage(Enum):
+    """What a connection waits for."""
+
+    HEAD = auto()
+    """A request line and headers, which have begun or are the first."""
+    BODY = auto()
+    """The rest of a request's body."""
+    UNWANTED = auto()
+    """The rest of the body of a request that is answered already."""
+    OTHER = auto()
+    """An answer, the next request, or what another protocol makes of it."""
+
+
+_TIME_S: Final = {_Stage.HEAD: 10.0, _Stage.BODY: 40.0, _Stage.UNWANTED: 5.0}
+"""A body has longer than its routes give it, so that they can say so."""
 SUBJECT: Final = "client_subject"
 """Key of a request's scope: the subject of the client's verified certificate."""
 ABORT: Final = "abort"
@@ -60,13 +77,15 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP of one connection: tells the app who the client's certificate names, and ends silent connections."""
+    """HTTP of one connection: tells the app who the client's certificate names, and ends what does not get on."""
 
-    _first: asyncio.TimerHandle | None = None
+    _stage: _Stage = _Stage.OTHER
+    _request: object = None
+    """The request that the stage is of, None before the first."""
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         super().connection_made(transport)
-        self._first = self.loop.call_later(_FIRST_REQUEST_S, self._end_if_silent)
         tls = transport.get_extra_info("ssl_object")
         subject = subject_of(tls.getpeercert()) if tls is not None else ""
         app = self.app
@@ -75,13 +94,42 @@ class _Protocol(H11Protocol):
             await app({**scope, SUBJECT: subject, ABORT: transport.abort}, receive, send)
 
         self.app = with_subject
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._first is not None:
-            self._first.cancel()
+        self._enter(_Stage.OTHER)
         super().connection_lost(exc)
 
-    def _end_if_silent(self) -> None:
-        is_ours = self.transport.get_protocol() is self  # not after an upgrade to a WebSocket
-        if self.cycle is None and is_ours:
+    def _watch(self) -> None:
+        """Give each stage of each request its time, however often its client sends a byte."""
+        stage = self._present_stage()
+        if stage is not self._stage or self.cycle is not self._request:
+            self._enter(stage)
+
+    def _present_stage(self) -> _Stage:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # after an upgrade to a WebSocket
+            return _Stage.OTHER
+        if self.conn.their_state is h11.SEND_BODY:
+            return _Stage.BODY if self.conn.our_state is not h11.DONE else _Stage.UNWANTED
+        request: object = self.cycle  # None before the first, which the base has no type for
+        is_begun = request is None or bool(self.conn.trailing_data[0])
+        return _Stage.HEAD if self.conn.their_state is h11.IDLE and is_begun else _Stage.OTHER
+
+    def _enter(self, stage: _Stage) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._stage, self._request = stage, self.cycle
+        time_s = _TIME_S.get(stage)
+        self._deadline = None if time_s is None else self.loop.call_later(time_s, self._end)
+
+    def _end(self) -> None:
+        if self.transport.get_protocol() is self:
             self.transport.close()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agent.messages.web.control import Serving
 from agent.messages.web.told import MetaWeb
+from agent.web.serving.listener import Listener
 from agent.web.serving.parts import WebParts
 from agent.web.serving.walls import Contexts
 
@@ -56,7 +57,7 @@ class Servers:
     async def _serve(self, key: str, bind: str, serve: Serve) -> None:
         while True:
             try:
-                listener = _listen(bind)
+                listener = Listener(bind)
             except OSError as error:
                 self._tell(key, 0, f"web.{key} {bind} cannot be served: {error}")
                 await asyncio.sleep(_RETRY_S)
@@ -71,20 +72,3 @@ class Servers:
             return
         detail = "; ".join(fault for fault in self._faults.values() if fault)
         self._parts.control.send(Serving(self._ports["bind"], self._ports["grpc_bind"], detail, self._walls))
-
-
-def _listen(bind: str) -> socket.socket:
-    """Return a socket that listens on HOST:PORT, before its port is told to anybody. Raises OSError."""
-    host, _, port = bind.rpartition(":")
-    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener

@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from agent.web.console.access.body import RefusedError
 from agent.web.console.access.sessions import Sessions
 from agent.web.console.access.users import ROLES, Role, User
 
@@ -62,8 +63,10 @@ def is_own_origin(connection: HTTPConnection, *, required: bool) -> bool:
     origin = connection.headers.get("origin")
     if origin is None:
         return not required
-    # The host alone, because a proxy that ends TLS changes the scheme.
-    return urlsplit(origin).netloc == connection.headers.get("host", "") != ""
+    scheme, _, host = origin.lower().partition("://")
+    # A proxy that ends TLS makes http of https; nothing makes https of a page that came by http.
+    is_as_safe = scheme == "https" or (scheme == "http" and connection.scope["scheme"] in {"http", "ws"})
+    return is_as_safe and host == connection.headers.get("host", "").lower() != ""
 
 
 def guarded(row: Row, sessions: Sessions) -> BaseRoute:
@@ -87,12 +90,21 @@ def refused(status: int, error: str) -> Response:
     return JSONResponse({"error": error}, status, headers={"cache-control": "no-store"})
 
 
+async def unrouted(_request: Request, error: Exception) -> Response:
+    """Answer what no route answers, or not by that method, with the headers of every answer."""
+    assert isinstance(error, HTTPException)
+    return PlainTextResponse(error.detail, error.status_code, {**(error.headers or {}), **HEADERS})
+
+
 def _check(request: Request, row: Row, sessions: Sessions) -> tuple[Response | None, User | None]:
     if not is_own_origin(request, required=row.method not in SAFE_METHODS):
         return refused(403, "foreign_origin"), None
     if row.access == "public":
         return None, None
-    user = sessions.user_of(token_of(request))
+    try:
+        user = sessions.user_of(token_of(request))
+    except RefusedError as error:
+        return refused(error.status, str(error)), None
     if user is None:
         return refused(401, "no_session"), None
     if not may(user, row.access):
@@ -107,10 +119,17 @@ def _guarded_socket(row: Row, sessions: Sessions) -> SocketHandler:
     role: Role = row.access
 
     async def endpoint(socket: WebSocket) -> None:
-        user = sessions.user_of(token_of(socket))
-        if not is_own_origin(socket, required=True) or user is None or not may(user, role):
+        if not is_own_origin(socket, required=True) or not _may_enter(socket, sessions, role):
             await socket.close(1008)  # before it is accepted, which answers 403
             return
         await handler(socket)
 
     return endpoint
+
+
+def _may_enter(socket: WebSocket, sessions: Sessions, role: Role) -> bool:
+    try:
+        user = sessions.user_of(token_of(socket))
+    except RefusedError:
+        return False
+    return user is not None and may(user, role)

@@ -10,7 +10,9 @@ from typing import Final
 import msgspec
 
 from agent.files import replace_file
+from agent.messages.errors import MistakeError
 from agent.processes.private_files import FILE_MODE, FOLDER_MODE
+from agent.web.console.access.body import RefusedError
 from agent.web.console.access.users import FOLDER, Role, User, Users
 
 _log: Final = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Sessions:
         self._path: Final = state_dir / FOLDER / _FILE
         self._users: Final = users
         self._sessions: dict[str, Session] = {}
+        self._told = ""
+        """Why the users could not be read, as the log has it already."""
 
     def load(self) -> None:
         """Read the sessions of the last run; a file that cannot be read means that everybody logs in again."""
@@ -68,7 +72,10 @@ class Sessions:
         return token
 
     def user_of(self, token: str | None) -> User | None:
-        """Return the user of a session that has not ended, with the present role; None without one."""
+        """Return the user of a session that has not ended, with the present role; None without one.
+
+        Raises RefusedError where the users cannot be read, which ends no session.
+        """
         session = self._sessions.get(_key(token)) if token else None
         if session is None:
             return None
@@ -88,18 +95,29 @@ class Sessions:
     def left_s(self, token: str | None) -> float:
         """Return the seconds until a session ends, however much it is used; 0 without one."""
         session = self._sessions.get(_key(token)) if token else None
-        user = self._users.get(session.user) if session is not None else None
+        user = self._user(session) if session is not None else None
         if session is None or user is None:
             return 0.0
         return max(0.0, session.began_s + LIFE_S[user.role] - time.time())
 
     def _valid_user(self, session: Session) -> User | None:
-        user, now_s = self._users.get(session.user), time.time()
+        user, now_s = self._user(session), time.time()
         if user is None or user.stamp != session.stamp:
             return None
         # A clock that was set back makes a session no longer than its life.
         age_s, idle_s = abs(now_s - session.began_s), abs(now_s - session.seen_s)
         return user if age_s < LIFE_S[user.role] and idle_s < IDLE_S[user.role] else None
+
+    def _user(self, session: Session) -> User | None:
+        try:
+            user = self._users.get(session.user)
+        except (MistakeError, OSError) as error:
+            if self._told != str(error):
+                self._told = str(error)
+                _log.error("event=console_users_unreadable detail=%r", self._told)
+            raise RefusedError(503, "users_unreadable") from None
+        self._told = ""
+        return user
 
     def _drop_ended(self) -> None:
         self._sessions = {key: one for key, one in self._sessions.items() if self._valid_user(one) is not None}
