@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,8 +37,8 @@ _WAITING: Final = 2
 """Frames that wait for slack; a further one is skipped, and counted."""
 _PATIENCE_NS: Final = 500_000_000
 """Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
-_MARGIN: Final = 1.2
-"""Factor on an inference's usual duration that must fit before the next frame."""
+_SLACK_RUNS: Final = 5
+"""Inferences in slack of which the shortest tells what the next one needs; frames that came meanwhile delay others."""
 HUNG_S: Final = 2.0
 """Time after which an inference that was too late counts as hanging."""
 _STARVED_S: Final = 5.0
@@ -91,6 +91,8 @@ class LineComparison:
         self._waiting: Final[deque[tuple[_Frame, LineAnswer]]] = deque()
         self._slack_since_s = 0.0
         """Start of the inference in slack that runs now (monotonic); 0.0: none."""
+        self._slack_runs_s: Final[dict[bool, deque[float]]] = {is_: deque(maxlen=_SLACK_RUNS) for is_ in (True, False)}
+        """Durations of preprocessing and network in slack: of the candidate (True), and of the line's model."""
         self._is_over = False
         self._thread: Final = RestartedThread(self._compare_all, f"comparison of {request.line}")
 
@@ -247,9 +249,10 @@ class LineComparison:
         model = entry.model
         if model is None:
             return False
-        usual_s = self._usual_s if entry is self._parts.entry else model.places.usual_s
+        runs_s = self._slack_runs_s[entry is self._parts.entry]
         may_disturb = may_delay or (not self._serves(entry) and self._can_step_back(model))
-        return self._finds_gap(_MARGIN * usual_s) or (may_disturb and self._finds_gap(0.0))
+        needed_s = min(runs_s, default=model.places.usual_s)
+        return self._finds_gap(needed_s) or (may_disturb and self._finds_gap(0.0))
 
     def _finds_gap(self, needed_s: float) -> bool:
         slack = self._parts.slack
@@ -280,7 +283,7 @@ class LineComparison:
                 prepared = model.prepare(pixels)
                 with self._parts.pausing():
                     lowered = load_priority.lowered("normal" if self._serves(entry) else "idle", may_stay=False)
-                    answer = model.answer(prepared, lowered, here=True)
+                    answer = model.answer(prepared, self._timed(entry, began_ns, lowered), here=True)
                 ended_ns = time.monotonic_ns()
             finally:
                 self._slack_since_s = 0.0
@@ -289,6 +292,14 @@ class LineComparison:
                 self._note_usual((ended_ns - began_ns) / 1e9)
                 self.tally.shadowed((ended_ns - began_ns) / 1e6)
             return Answer(entry.version.reference, model.names, answer, began_ns, ended_ns)
+
+    @contextmanager
+    def _timed(self, entry: Entry[Model], began_ns: int, during: AbstractContextManager[None]) -> Iterator[None]:
+        """Run the block, which is the network alone, within `during`; record the time since `began_ns`."""
+        with during:
+            yield
+            ran_s = (time.monotonic_ns() - began_ns) / 1e9
+        self._slack_runs_s[entry is self._parts.entry].append(ran_s)
 
     def _look_again(self, frame: "_Frame", stable: FrameAnswer, candidate: FrameAnswer) -> None:
         """Have both models infer the frame once more, moved by some pixels, and count how far their answers change."""
