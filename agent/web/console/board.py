@@ -141,4 +141,6 @@ class Board:
         for stream, one in health.streams.items():
             points = self._curves.setdefault(stream, deque(maxlen=POINTS))
             latency = one.latency_ms
+            while points and points[-1][0] >= now_s:  # a clock that was set back begins before them again
+                points.pop()
             points.append((round(now_s, 1), one.fps, latency.get("p50", 0.0), latency.get("p99", 0.0)))
