@@ -78,6 +78,8 @@ class Changeover:
     commands: list[Command]
     decided: str | None = None
     """The chosen reference, without caps."""
+    words: str | None = None
+    """Numbers of the decision that it carries out, for its report."""
     stage: Stage = Stage.WAITING
     workers_lost: int = 0
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 import threading
 import traceback
 from typing import Any, Final
@@ -24,6 +25,8 @@ _LOG: Final = logging.getLogger(__name__)
 _LONGEST_DETAIL: Final = 500
 _LIBRARIES: Final = ("openvino", "onnxruntime", "tensorrt", "ultralytics", "torch")
 _DEVICE_LOST: Final = 71  # EX_OSERR
+_GIL_S: Final = 0.0005
+"""Time for which a thread that loads may keep the GIL from a frame; Python's 5 ms are half an inference."""
 
 
 def versions() -> dict[str, str]:
@@ -41,6 +44,7 @@ def main(child: Child[Any]) -> None:
     when_lost(lambda words: _end(child, words))
     worker = Worker(setup, Outlet(child.send, child.busy))
     child.progress = worker.progress
+    sys.setswitchinterval(_GIL_S)
     worker.start()
     gc.freeze()  # because objects of the start are permanent, so collections need not visit them
     try:

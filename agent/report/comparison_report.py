@@ -129,13 +129,15 @@ def readable(report: Report) -> Iterator[str]:
 def _table(report: Report) -> Iterator[str]:
     if not report.classes:
         return
-    yield f"{'class':<20}{'stable':>8}{'cand.':>8}{'missing':>9}{'extra':>7}{'shift':>8}{'score':>9}  agreement"
+    counted = f"{'stable':>8}{'cand.':>8}{'missing':>9}{'extra':>7}"
+    yield f"{'class':<20}{counted}{'shift':>8}{'score':>9}{'overlap':>9}  agreement"
     for label, one in report.classes.items():
         shift = f"{one.shift:+.1%}" if one.shift is not None else "-"
         score = f"{one.score_delta:+.4f}" if one.score_delta is not None else "-"
+        overlap = f"{one.mean_overlap:.3f}" if one.mean_overlap is not None else "-"
         agree = _interval(one.agreement, one.agreement_interval, 100, "%")
         counts = f"{one.stable:>8}{one.candidate:>8}{one.missing:>9}{one.extra:>7}"
-        yield f"{label[:19]:<20}{counts}{shift:>8}{score:>9}  {agree}"
+        yield f"{label[:19]:<20}{counts}{shift:>8}{score:>9}{overlap:>9}  {agree}"
 
 
 def _interval(value: float | None, interval: tuple[float, float] | None, factor: float, unit: str) -> str:

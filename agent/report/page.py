@@ -11,6 +11,8 @@ from agent.report.comparison_report import Report, kept_frame, readable
 
 MOST_PICTURES: Final = 12
 _WIDTH, _HEIGHT = 640, 220
+_SEEN: Final = 0.5
+"""Least score of a keypoint that is drawn."""
 _COLOURS: Final = {"stable": "#1f77b4", "candidate": "#d62728"}
 _STYLE: Final = """body{font:15px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
 pre{background:#f5f5f5;padding:1em;overflow:auto}figure{display:inline-block;margin:0 1em 1em 0;width:46%}
@@ -104,15 +106,20 @@ def _figure(model: str, source: str, frame: KeptFrame, objects: list[DetectedObj
 
 
 def _box(one: DetectedObject, model: str) -> str:
+    """Draw an object as far as its task gives it: outlines, keypoints, a turned box, or a box."""
     x1, y1, x2, y2 = one.box
     colour = _COLOURS[model]
-    if isinstance(one.corners, tuple):
+    line = f'fill="none" stroke="{colour}" stroke-width="2"'
+    if isinstance(one.polygons, list) and one.polygons:
+        rings = (" ".join(f"{x},{y}" for x, y in zip(ring[::2], ring[1::2], strict=False)) for ring in one.polygons)
+        shape = "".join(f'<polygon points="{ring}" {line}/>' for ring in rings)
+    elif isinstance(one.corners, tuple):
         points = " ".join(f"{x},{y}" for x, y in one.corners)
-        shape = f'<polygon points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        shape = f'<polygon points="{points}" {line}/>'
     else:
-        shape = (
-            f'<rect x="{x1}" y="{y1}" width="{x2 - x1}" height="{y2 - y1}" fill="none" '
-            f'stroke="{colour}" stroke-width="2"/>'
-        )
+        shape = f'<rect x="{x1}" y="{y1}" width="{x2 - x1}" height="{y2 - y1}" {line}/>'
+    if isinstance(one.keypoints, list):
+        seen = ((x, y) for x, y, score in one.keypoints if score >= _SEEN)
+        shape += "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in seen)
     label = f"{escape(one.label)} {one.score:.2f}"
     return f'{shape}<text x="{x1}" y="{y1 - 3}" font-size="14" fill="{colour}">{label}</text>'

@@ -107,6 +107,8 @@ def test_a_good_version_is_shadowed_then_answers_its_share_and_is_promoted(
     agent.until_inferred("cam-1", CANDIDATE, len(agent.heard))
     switch = json.loads(agent.on("line/line-1/switch", since)[-1].payload)
     assert (switch["cause"]["rule"], switch["result"], switch["frames_lost"]) == ("canary", "switched", 0)
+    assert "agreement 1.0000" in switch["detail"]
+    agent.logged(r"event=comparison line=line-1 candidate=alpha:n@2 .* result=promoted .* detail='agreement 1.0000")
 
     agent.until(lambda: CANDIDATE in run(agent, "models", "log", "line-1").splitlines()[-1])
     log = run(agent, "models", "log", "line-1")

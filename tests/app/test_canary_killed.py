@@ -72,7 +72,15 @@ class CanaryWitness(Witness):
         is_ended = one["result"] in {"promoted", "rolled_back", "stopped"}
         if is_ended != (one["stage"] == "ended") or (one["ended_at"] is not None) != is_ended:
             self.violations.append(f"a canary contradicts itself: {one}")
+        if one["answered"] > one["seen"] or any(one[name] < self._counted(one)[name] for name in ("frames", "seen")):
+            self.violations.append(f"a canary counts backwards: {one} after {self._canary}")
         self._canary = one
+
+    def _counted(self, one: dict[str, Any]) -> dict[str, int]:
+        """Return what was counted of the same canary before; a killed agent may lose what it has not saved."""
+        before = self._canary
+        is_same = before and all(one[name] == before[name] for name in ("id", "candidate", "since", "boot"))
+        return before if is_same else {"frames": 0, "seen": 0}
 
     def _of_candidate(self, one: dict[str, Any], at_s: float) -> None:
         is_known = bool(self._canary) and {one["model"], self.serves} <= {STABLE, CANDIDATE}

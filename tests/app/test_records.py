@@ -178,3 +178,20 @@ def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device)
     assert "data:image/jpeg;base64,/9g=" in html
     assert html.count("<polyline") == 2
     assert "http" not in html.replace("http-equiv", "")
+
+
+def test_the_page_draws_outlines_turned_boxes_and_keypoints(device: Device) -> None:
+    report = compared(device)
+    folder = Path(report.folder)
+    folder.mkdir()
+    mask = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), polygons=[[1, 2, 9, 2, 9, 8], [3, 3, 4, 3, 4, 4]])
+    turned = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), angle=0.1, corners=((1, 2), (9, 2), (9, 8), (1, 8)))
+    pose = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), keypoints=[(5, 6, 0.9), (7, 7, 0.1)])
+    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [mask, turned], [pose])
+    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
+    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    html = page(comparison_report.report_of(device.settings, "line-1"))
+    drawn = html.replace(".0", "")
+    for points in ("1,2 9,2 9,8", "3,3 4,3 4,4", "1,2 9,2 9,8 1,8"):
+        assert f'points="{points}"' in drawn
+    assert html.count("<circle") == 1

@@ -98,6 +98,19 @@ def test_an_alert_is_acknowledged_by_name_on_every_page(plant: ConsolePlant, loo
     assert "cleared" in first.page.inner_text("ol.log")
 
 
+def test_what_the_device_says_is_german_on_a_german_page(plant: ConsolePlant, look: Look) -> None:
+    plant.agent.send("line/line-1/product/set", "no-such-product")
+    looking = look(plant, locale="de-DE").log_in("operator").go("alerts")
+    code = "[data-code=unknown_product]"
+    sentence = "kein Produkt 'no-such-product' in der Konfiguration von line-1; bekannte Produkte: bottle-500"
+    looking.within(lambda: looking.has(code) and sentence in looking.page.inner_text(code))
+    assert sentence in looking.page.inner_text("ol.log")
+    assert looking.page.locator(f"{code} [lang=en]").count() == 0
+    looking.page.select_option("header select", "en")
+    looking.within(lambda: "no product 'no-such-product' in" in looking.page.inner_text(code))
+    plant.agent.begin_anew()
+
+
 def test_an_admin_reloads_orders_and_starts_canaries(plant: ConsolePlant, look: Look) -> None:
     looking = look(plant).log_in("admin").go("models")
     looking.page.click("text=Reload the configuration")

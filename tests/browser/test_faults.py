@@ -12,6 +12,7 @@ from support.slow_link import slow_link
 pytestmark = pytest.mark.browser
 Look = Callable[..., Looking]
 WORKER = "agent.inference.process"
+FAST_BYTES_PER_S = 10_000_000
 
 
 def stream_status(looking: Looking, stream: str) -> str:
@@ -89,15 +90,19 @@ def test_a_web_process_that_is_killed_comes_back_with_its_sessions(own_plant: Co
     assert own_plant.agent.value("line/line-1/ready") == "bottle-500", "the line has nothing to do with it"
 
 
-def test_a_slow_link_is_asked_for_smaller_pictures(new_plant: Callable[..., ConsolePlant], look: Look) -> None:
+def test_a_link_that_slows_down_is_asked_for_smaller_pictures(
+    new_plant: Callable[..., ConsolePlant], look: Look
+) -> None:
     plant = new_plant(lambda _: None, lambda agent: usual_pictures(agent.folder))
-    with slow_link(plant.port, 60_000) as port:
+    with slow_link(plant.port, FAST_BYTES_PER_S) as link:
         looking = look(plant, viewport={"width": 1920, "height": 1080})
         sizes: list[str] = []
-        looking.url = f"http://127.0.0.1:{port}"
+        looking.url = f"http://127.0.0.1:{link.port}"
         looking.page.on("websocket", lambda one: one.on("framesent", lambda text: sizes.append(text.split()[2])))
         looking.log_in("viewer").go("line/line-2")
         looking.within(lambda: "large" in sizes, DEADLINE_S)
+        assert sizes[0] == "small", "nobody knows the link yet"
+        link.bytes_per_s = 60_000
         looking.within(lambda: sizes[-3:] == ["small"] * 3, DEADLINE_S)
         looking.page.context.close()
 

@@ -41,7 +41,7 @@ def compare(looking: Looking, candidate: str, **fields: str) -> None:
     form.locator("select[name=candidate]").select_option(candidate)
     for name, value in fields.items():
         field = form.locator(f"[name={name}]")
-        if name == "mode":
+        if name in {"mode", "promote"}:
             field.select_option(value)
         else:
             field.fill(value)
@@ -68,7 +68,10 @@ def test_an_admin_compares_two_versions_stops_one_and_promotes_the_next(
     looking.page.click("button:text-is('Stop')")
     looking.within(lambda: "stopped" in canary(looking))
 
-    compare(looking, CANDIDATE, mode="shadow", share="100", frames="20")
+    compare(looking, CANDIDATE, mode="shadow", promote="auto")
+    assert "by itself" in looking.page.inner_text("dialog[open]"), "it would turn the line over without asking again"
+    looking.page.click("dialog[open] button.plain")
+    compare(looking, CANDIDATE, mode="shadow", promote="ask", share="100", frames="20")
     told(agent, "line/line-1/canary", result="ready_to_promote")
     looking.within(lambda: "ready to promote" in canary(looking))
     looking.page.click("button:text-is('Promote')")

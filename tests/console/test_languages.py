@@ -63,6 +63,14 @@ def test_each_word_of_the_pages_exists_and_is_used() -> None:
     unused = [
         key
         for key in WORDS["en"]
-        if key not in quoted and not key.startswith((*starts, "alert.", "cure.", "language."))
+        if key not in quoted and not key.startswith((*starts, "alert.", "cure.", "language.", "said."))
     ]
     assert unused == []
+
+
+def test_each_sentence_of_the_device_is_one_that_it_says() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "agent").rglob("*.py"))
+    said = {key: text for key, text in WORDS["en"].items() if key.startswith("said.")}
+    parts = {key: [part for part in re.split(r"{\w+}", text) if part.strip()] for key, text in said.items()}
+    assert said
+    assert [(key, part) for key, found in parts.items() for part in found if part not in sources] == []

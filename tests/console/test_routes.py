@@ -16,6 +16,8 @@ from agent.web.console.access.guard import COOKIE, HEADERS, Row
 from agent.web.console.access.users import ROLES, Role
 from agent.web.console.acts import ACTS
 
+ASKED = {"product", "model", "rollback", "reload"}
+"""Acts for which a line may stop whatever they say; for `models` and `canary` it is a matter of what they say."""
 FORGED = tuple(
     {"origin": origin}
     for origin in (
@@ -104,11 +106,43 @@ def test_each_act_is_for_its_role_and_those_above(here: ConsoleHere, client: Tes
 
 
 def test_an_act_that_stops_a_line_asks_first(here: ConsoleHere, client: TestClient) -> None:
-    for name, act in ACTS.items():
+    for name in ACTS:
         here.commands.clear()
         answer = post(client, here, "admin", {**example(name), "confirmed": False})
-        expected = (409, 0) if act.stops_line else (200, 1)
+        expected = (409, 0) if name in ASKED else (200, 1)
         assert (answer.status_code, len(here.commands)) == expected, name
+        assert post(client, here, "admin", example(name)).status_code == 200, name
+
+
+CANDIDATE = {"candidate": "cap-check:n@4", "mode": "shadow"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_asked"),
+    [
+        ("models", {"rev": 1, "models": []}, False),
+        ("models", {"rev": 1, "models": [], "activate": "changeover"}, False),
+        ("models", {"rev": 1, "models": [], "activate": "now"}, True),
+        ("models", {"rev": 1, "models": [], "activate": "window"}, True),
+        ("canary", "stop", False),
+        ("canary", {"value": "stop"}, False),
+        ("canary", "promote", True),
+        ("canary", {"value": "promote"}, True),
+        ("canary", {**CANDIDATE, "promote": "ask"}, False),
+        ("canary", {**CANDIDATE, "promote": "auto"}, True),
+        ("canary", CANDIDATE, True),
+        ("canary", {"value": {**CANDIDATE, "promote": "auto"}, "promote": "ask"}, True),
+    ],
+)
+def test_what_an_act_says_decides_where_a_line_may_stop(
+    here: ConsoleHere, client: TestClient, name: str, value: object, *, is_asked: bool
+) -> None:
+    request = {**example(name), "value": value}
+    answer = post(client, here, "admin", {**request, "confirmed": False})
+    assert (answer.status_code, len(here.commands)) == ((409, 0) if is_asked else (200, 1))
+    here.commands.clear()
+    answer = post(client, here, "admin", request)
+    assert (answer.status_code, len(here.commands)) == (200, 1)
 
 
 def test_acts_are_the_commands_of_the_contract_and_name_the_user(here: ConsoleHere, client: TestClient) -> None:
@@ -144,6 +178,9 @@ def test_an_act_stands_on_the_board_with_its_answer(here: ConsoleHere, client: T
         (b'{"act":"product","line":"line-1","value":{"a":1},"confirmed":true}', 400),
         (b'{"act":"no-such","line":"line-1"}', 400),
         (b'{"act":"cancel","value":"job-7"}', 400),
+        (b'{"act":"canary","line":"line-1","value":"{\\"value\\":\\"promote\\"}"}', 400),
+        (b'{"act":"canary","line":"line-1","value":" promote"}', 400),
+        (b'{"act":"canary","line":"line-1"}', 400),
         (b'{"act":"product","line":"line-1","value":"a","more":1}', 400),
         (b"[" * 50_000, 400),
         (b'{"act":"' + b"x" * 70_000 + b'"}', 413),

@@ -241,7 +241,8 @@ def test_enough_good_frames_promote_by_themselves(line: Line) -> None:
         CANDIDATE,
         "switched",
     )
-    assert line.told().result == "promoted"
+    assert switch.detail == "agreement 1.0000 (0.9783 to 1.0000 in 300 frames)"
+    assert (line.told().result, line.told().detail) == ("promoted", switch.detail)
     line.product("17")
     line.swap()
     assert assigned(line.product("bottle-500")) == [CANDIDATE], "a promotion lasts"

@@ -9,22 +9,24 @@ _TURN_S = 0.02
 
 
 @contextmanager
-def slow_link(port: int, bytes_per_s: int) -> Iterator[int]:
-    """Give the port of a proxy to 127.0.0.1:`port`, whose connections share `bytes_per_s` on the way back."""
-    link = _SlowLink(port, bytes_per_s)
+def slow_link(port: int, bytes_per_s: int) -> Iterator["SlowLink"]:
+    """Give a proxy to 127.0.0.1:`port`, whose connections share `bytes_per_s` on the way back."""
+    link = SlowLink(port, bytes_per_s)
     link.thread.start()
     link.is_up.wait()
     try:
-        yield link.port
+        yield link
     finally:
         assert link.loop is not None
         link.loop.call_soon_threadsafe(link.is_over.set)
         link.thread.join()
 
 
-class _SlowLink:
+class SlowLink:
+    """A proxy on `port`; `bytes_per_s` may be changed while it is up."""
+
     def __init__(self, to: int, bytes_per_s: int) -> None:
-        self.to, self.rate = to, bytes_per_s
+        self.to, self.bytes_per_s = to, bytes_per_s
         self.port = 0
         self.is_up = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -42,15 +44,21 @@ class _SlowLink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.to, limit=4096)
-        await asyncio.gather(self._pass(reader, back, 0), self._pass(there, writer, self.rate), return_exceptions=True)
+        await asyncio.gather(self._pass(reader, back), self._pass_slowly(there, writer), return_exceptions=True)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int) -> None:
-        share = max(1, int((rate or 10_000_000) * _TURN_S))
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while data := await reader.read(min(share, 4096) if rate else 65536):
-                if rate:
-                    async with self._turn:
-                        await asyncio.sleep(len(data) / rate)
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def _pass_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(min(max(1, int(self.bytes_per_s * _TURN_S)), 4096)):
+                async with self._turn:
+                    await asyncio.sleep(len(data) / self.bytes_per_s)
                 writer.write(data)
                 await writer.drain()
         finally:

@@ -61,6 +61,29 @@ def encoder_model(width: int = 64) -> onnx.ModelProto:
     return model
 
 
+def attention_model() -> onnx.ModelProto:
+    """Return the mean weight of each token for all: float32 (1, -1, 8) to (1, -1), by the square of the length."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "turned"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=2),
+        helper.make_node("ReduceMean", ["weights"], ["y"], axes=[2], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "length", 8])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "length"])]
+    return _model(nodes, inputs, outputs)
+
+
+def masked_model() -> onnx.ModelProto:
+    """Return x weighted by a mask of the same open length: float32 (1, -1) and (-1, -1) to (1, -1)."""
+    nodes = [helper.make_node("MatMul", ["x", "mask"], ["y"])]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "length"]),
+        helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["length", "length"]),
+    ]
+    return _model(nodes, inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "length"])])
+
+
 def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "graph", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.messages.web import byte_elements
-from agent.messages.web.requests import Port
+from agent.messages.web.requests import Port, Signature
 from agent.processes.slots.request_memory import BLOCK_BYTES
-from agent.web.gateway.core import json_data, tensors
+from agent.web.gateway.core import json_data, service, tensors
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.rest.answers import inferred
 from agent.web.gateway.rest.infer_body import parse
@@ -257,3 +257,18 @@ def test_nested_lists_are_taken_where_numpy_takes_them(data: object) -> None:
 @given(st.lists(st.text(max_size=8), max_size=6))
 def test_texts_of_any_kind_come_back_from_json(found: list[str]) -> None:
     assert json_data.to_values(of_json("x", "BYTES", [len(found)], found)) == found
+
+
+def test_a_request_beyond_the_models_bound_is_refused_by_name_before_it_has_a_block() -> None:
+    ports = (Port("ids", "INT64", (-1, -1)), Port("mask", "INT64", (-1, -1)))
+    signature = Signature("openvino_cpu", is_detector=False, inputs=ports, outputs=(), most_open=1024)
+    for length, is_refused in ((512, False), (513, True)):
+        inputs = [tensors.Tensor(port.name, "INT64", (2, length), bytes(16 * length)) for port in ports]
+        if not is_refused:
+            service._require_fitting(inputs, signature)
+            continue
+        with pytest.raises(
+            RequestError, match=r"inputs: 'ids' is too large: .* 1026 elements .* 1024 at most"
+        ) as refused:
+            service._require_fitting(inputs, signature)
+        assert refused.value.kind == "invalid"

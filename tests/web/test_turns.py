@@ -10,7 +10,7 @@ from agent.web.gateway.core.turns import Turns
 
 def test_clients_take_turns_however_many_requests_one_has() -> None:
     async def run() -> list[str]:
-        turns, order = Turns(), list[str]()
+        turns, order = Turns(1), list[str]()
 
         async def ask(client: str) -> None:
             block = await turns.take(client, 30.0)
@@ -20,7 +20,7 @@ def test_clients_take_turns_however_many_requests_one_has() -> None:
 
         waiting = [asyncio.create_task(ask(client)) for client in ("greedy",) * 4 + ("modest",) * 2]
         await asyncio.sleep(0)
-        turns.reset(1)
+        turns.open()
         await asyncio.gather(*waiting)
         return order
 
@@ -29,8 +29,8 @@ def test_clients_take_turns_however_many_requests_one_has() -> None:
 
 def test_a_request_that_is_given_up_leaves_its_turn_to_others() -> None:
     async def run() -> int:
-        turns = Turns()
-        turns.reset(1)
+        turns = Turns(1)
+        turns.open()
         held = await turns.take("one", 30.0)
         gone = asyncio.create_task(turns.take("two", 30.0))
         await asyncio.sleep(0)
@@ -45,8 +45,8 @@ def test_a_request_that_is_given_up_leaves_its_turn_to_others() -> None:
 
 def test_a_block_that_came_as_its_request_was_given_up_is_free_again() -> None:
     async def run() -> int:
-        turns = Turns()
-        turns.reset(1)
+        turns = Turns(1)
+        turns.open()
         held = await turns.take("one", 30.0)
         gone = asyncio.create_task(turns.take("two", 30.0))
         await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def test_a_block_that_came_as_its_request_was_given_up_is_free_again() -> None:
 def test_waiting_ends_with_a_refusal() -> None:
     async def run() -> None:
         with pytest.raises(RequestError) as refused:
-            await Turns().take("one", 0.01)
+            await Turns(1).take("one", 0.01)
         assert refused.value.kind == "busy"
 
     asyncio.run(run())
@@ -70,12 +70,12 @@ def test_waiting_ends_with_a_refusal() -> None:
 
 def test_too_many_waiting_requests_are_refused_at_once() -> None:
     async def run() -> None:
-        turns = Turns()
+        turns = Turns(4)
         waiting = [asyncio.create_task(turns.take("one", 30.0)) for _ in range(128)]
         await asyncio.sleep(0)
         with pytest.raises(RequestError):
             await turns.take("two", 30.0)
-        turns.reset(4)
+        turns.open()
         for _ in range(31):
             for block in range(4):
                 await asyncio.sleep(0)
@@ -89,8 +89,8 @@ def test_too_many_waiting_requests_are_refused_at_once() -> None:
 
 def test_a_request_that_would_surely_wait_too_long_is_refused_at_once() -> None:
     async def run() -> None:
-        turns = Turns()
-        turns.reset(1)
+        turns = Turns(1)
+        turns.open()
         held = await turns.take("one", 30.0)
         waiting = [asyncio.create_task(turns.take("one", 30.0)) for _ in range(40)]
         await asyncio.sleep(0)
@@ -110,8 +110,16 @@ def test_a_request_that_would_surely_wait_too_long_is_refused_at_once() -> None:
     asyncio.run(run())
 
 
-def test_a_block_given_back_twice_is_free_once() -> None:
-    turns = Turns()
-    turns.reset(2)
-    turns.give_back(0)
-    assert turns.free_blocks == 2
+def test_no_block_is_given_while_nobody_answers() -> None:
+    async def run() -> None:
+        turns = Turns(2)
+        turns.open()
+        first = await turns.take("one", 30.0)
+        turns.close()
+        turns.give_back(first)
+        with pytest.raises(RequestError):
+            await turns.take("one", 0.01)
+        turns.open()
+        assert {await turns.take("one", 30.0), await turns.take("one", 30.0)} == {0, 1}
+
+    asyncio.run(run())

@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from agent.control.comparisons.comparison import Comparison
 from agent.messages.payloads import Alert, Switch
 
 _log: Final = logging.getLogger(__name__)
@@ -35,3 +36,19 @@ def tell(event: Switch | Alert) -> None:
                 event.stream,
                 event.detail,
             )
+
+
+def tell_end(line: str, one: Comparison) -> None:
+    """Log the end of a comparison of two versions, with its numbers."""
+    _log.log(
+        logging.WARNING if one.result == "rolled_back" else logging.INFO,
+        "event=comparison line=%s candidate=%s stable=%s mode=%s result=%s reason=%s frames=%d detail=%r",
+        line,
+        one.candidate,
+        one.stable,
+        one.mode,
+        one.result,
+        one.end_reason,
+        one.counts.frames,
+        one.end_detail,
+    )

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from agent.app.outbound.event_log import tell_end
 from agent.control.canary.telling import payload
 from agent.control.comparisons.comparison import Comparison
 from agent.control.state import Line, State
@@ -113,6 +114,7 @@ class Records:
         self._write_comparison(line, one)
         if one.ended_at is None:
             return
+        tell_end(line.id, one)
         detail = f"{one.mode}, {one.counts.frames} frames compared"
         detail += f": {one.end_detail}" if one.end_detail else ""
         record = Served(

@@ -3,7 +3,7 @@
 from typing import Final, get_args
 
 from agent.control.actions import Action, CompareModels, EndComparison, PrepareModel, PublishEvent, SaveSnapshot
-from agent.control.canary.telling import said
+from agent.control.canary.telling import numbers, said
 from agent.control.comparisons.comparison import Comparison, Stage
 from agent.control.comparisons.totals import added
 from agent.control.comparisons.verdict import Verdict, verdict
@@ -53,10 +53,7 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     if not one.is_over:
         why = _moved_on(state, line, one)
         if why is not None:
-            target = line.assignment.target
-            chosen = target is not None and target.reference == one.candidate
-            one.is_interrupted = why.reason == "superseded" and not chosen
-            return end(state, line, "stopped", why, now)
+            return _interrupt(state, line, one, why, now)
         actions = _go_on(state, line, one)
     actions += _warn(state, line, one)
     if actions or now.monotonic_s >= one.tell_at_s:
@@ -141,20 +138,20 @@ def promote(state: State, line: Line, commands: list[Command], now: Now) -> list
     assert one is not None, "only a comparison under way is promoted"
     assert one.stable is not None, "it runs"
     cause = Cause("canary", commands[0].topic if commands else None, one.candidate)
-    actions = end(state, line, "promoted", None, now)
+    words = numbers(one.counts)
+    actions = end(state, line, "promoted", Verdict(None, words), now)
     selection.prefer(line, one.candidate, over=one.stable)
     _replace_choice(line, one)
-    return [*actions, *changeover.begin(state, line, commands, now, because=cause), SaveSnapshot()]
+    return [*actions, *changeover.begin(state, line, commands, now, because=(cause, words)), SaveSnapshot()]
 
 
-def end(state: State, line: Line, result: CanaryResult, why: Verdict | None, now: Now) -> list[Action]:
+def end(state: State, line: Line, result: CanaryResult, why: Verdict, now: Now) -> list[Action]:
     """End a comparison: every frame is the stable model's again, and the end is published with its numbers."""
     one = line.comparison
     assert one is not None, "only a comparison can end"
     was = one.stage
     one.stage, one.result, one.ended_at = Stage.ENDED, result, now.text()
-    one.end_reason = why.reason if why is not None else None
-    one.end_detail = why.detail[:_LONGEST_DETAIL] if why is not None else None
+    one.end_reason, one.end_detail = why.reason, why.detail[:_LONGEST_DETAIL]
     one.tell_at_s = float("inf")
     commands, one.commands = one.commands, []
     actions: list[Action] = [EndComparison(line.id, one.number)] if was in {Stage.STARTING, Stage.RUNNING} else []
@@ -189,6 +186,16 @@ def _go_on(state: State, line: Line, one: Comparison) -> list[Action]:
     one.stage, one.number = Stage.LOADING, preload.next_number(state)
     hold_s = line.rules.changeover_timeout_s + _HOLD_S
     return [PrepareModel(line.id, one.number, candidate, hold_s, preload.ARTIFACT_S)]
+
+
+def _interrupt(state: State, line: Line, one: Comparison, why: Verdict, now: Now) -> list[Action]:
+    """End a comparison whose line has moved on; one that an alias began may go on, and says so."""
+    target = line.assignment.target
+    is_chosen = target is not None and target.reference == one.candidate
+    one.is_interrupted = why.reason == "superseded" and not is_chosen
+    if one.is_interrupted and line.rules.candidate and one.candidate == line.followed.begun:
+        why = _superseded(f"{why.detail}; it goes on when {one.stable or 'its model'} serves again")
+    return end(state, line, "stopped", why, now)
 
 
 def _moved_on(state: State, line: Line, one: Comparison) -> Verdict | None:

@@ -74,6 +74,17 @@ def agreement(counts: Counts) -> tuple[float | None, tuple[float, float] | None]
     return _rounded(share), (_rounded(low), _rounded(high))
 
 
+def numbers(counts: Counts) -> str:
+    """Return in words what a comparison has found."""
+    share, interval = agreement(counts)
+    if share is None or interval is None:
+        return "no frame was compared"
+    low, high = interval
+    scores = f", scores {delta:+.4f}" if (delta := _mean(counts.score, counts.scored)) is not None else ""
+    late = f", {counts.late} late" if counts.late else ""
+    return f"agreement {share:.4f} ({low:.4f} to {high:.4f} in {counts.frames} frames){scores}{late}"
+
+
 def _rounded(share: float) -> float:
     """Return a share with four decimals, rounded down, so that only a whole one is 1."""
     return math.floor(share * 10_000) / 10_000

@@ -23,9 +23,9 @@ _LATE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """Reasons to give a candidate up."""
+    """Why a comparison ends; a candidate is given up for a reason, and promoted without one."""
 
-    reason: CanaryReason
+    reason: CanaryReason | None
     detail: str
 
 

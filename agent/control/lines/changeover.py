@@ -44,13 +44,17 @@ class _Outcome:
     report: SwapReport | None = None
 
 
-def begin(state: State, line: Line, commands: list[Command], now: Now, because: Cause | None = None) -> list[Action]:
+def begin(
+    state: State, line: Line, commands: list[Command], now: Now, because: tuple[Cause, str | None] | None = None
+) -> list[Action]:
     """Begin a changeover to the model that the line's rules choose now; one in progress is superseded.
 
-    The caller has cleared `ready` where the product changes. `because` is the cause where it is not that of the rules.
+    The caller has cleared `ready` where the product changes. `because` is the cause where it is not that of the rules,
+    with the detail of the report where nothing fails.
     """
     choice = choose(state.plant, line)
-    wanted, cause = choice.wanted, because or (choice.asker if commands else choice.cause)
+    own = choice.asker if commands else choice.cause, None
+    wanted, (cause, words) = choice.wanted, because or own
     overtaken = supersede(state, line, now)
     if commands:
         serving.forget_cap(line)
@@ -62,6 +66,7 @@ def begin(state: State, line: Line, commands: list[Command], now: Now, because: 
     assigned.chosen, assigned.degraded = wanted, choice.degraded
     line.changeover = _changeover(line, wanted, cause, commands, now)
     line.changeover.decided = choice.asked.reference if choice.asked is not None else None
+    line.changeover.words = words
     is_settled = assigned.target == wanted and not assigned.unconfirmed
     if state.group_of(line).is_up and is_settled and line.serving.model == wanted.reference:
         return overtaken + _finish(state, line, _RESIDENT, now)
@@ -352,7 +357,7 @@ def _close(state: State, line: Line, outcome: _Outcome, now: Now) -> list[Action
         total_ms=total_ms,
         blind_ms=blind_ms,
         frames_lost=report.frames_lost if report else 0,
-        detail=outcome.detail,
+        detail=outcome.detail or pending.words,
     )
     acks = answer_all(state, pending.commands, ack_result, outcome.reason, outcome.detail)
     return [PublishEvent(of_line(line.id, "switch"), switch), SaveSnapshot(), *acks]

@@ -249,7 +249,7 @@ class LineComparison:
         if model is None:
             return False
         needed_s = _MARGIN * (self._usual_s if entry is self._parts.entry else model.places.usual_s)
-        may_disturb = may_delay or (not entry.serving and self._can_step_back(model))
+        may_disturb = may_delay or (not self._serves(entry) and self._can_step_back(model))
         since_s, slack = time.monotonic(), self._parts.slack
         while not self._is_over:
             if slack.fits(needed_s):
@@ -261,6 +261,10 @@ class LineComparison:
                 return False
             time.sleep(_LOOK_S)
         return False
+
+    def _serves(self, entry: Entry[Model]) -> bool:
+        """Return True for a model whose next frame may be due, which would wait for its inference in slack."""
+        return bool(entry.serving) or self.request.mode == "canary"
 
     @staticmethod
     def _can_step_back(model: Model) -> bool:
@@ -281,7 +285,7 @@ class LineComparison:
                 began_ns = time.monotonic_ns()
                 prepared = model.prepare(pixels)
                 with self._parts.pausing():
-                    lowered = load_priority.lowered("normal" if entry.serving else "idle", may_stay=False)
+                    lowered = load_priority.lowered("normal" if self._serves(entry) else "idle", may_stay=False)
                     answer = model.answer(prepared, lowered, here=True)
                 ended_ns = time.monotonic_ns()
             finally:

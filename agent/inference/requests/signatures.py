@@ -3,8 +3,9 @@
 from typing import Final
 
 from agent.inference.backends import Model
-from agent.inference.backends.tensors.tensor_model import OPEN, TensorModel
+from agent.inference.backends.tensors.tensor_model import TensorModel
 from agent.messages.references import ModelVersion
+from agent.messages.web.open_sides import OPEN
 from agent.messages.web.requests import Port, Signature
 
 _PICTURE: Final = (Port("image", "UINT8", (OPEN, OPEN, 3)),)
@@ -23,7 +24,9 @@ def signature_of(model: Model, version: ModelVersion) -> Signature:
     """Return the signature of a resident model."""
     platform = f"{model.processor.runtime}_{model.processor.processor}"
     if isinstance(model, TensorModel):
-        return Signature(platform, is_detector=False, inputs=model.inputs, outputs=model.outputs)
+        return Signature(
+            platform, is_detector=False, inputs=model.inputs, outputs=model.outputs, most_open=model.most_open
+        )
     task = model.reading.task
     outputs = _WORDS if task == "classify" else _OBJECTS if task == "detect" else (*_OBJECTS, _FURTHER)
     return Signature(

@@ -40,8 +40,8 @@ class _Stream:
     offered_ns: int = 0
     period_ns: float = 0.0
     least_ns: float = 0.0
-    """Short time from the offer of a frame to its answer: falls at once, rises slowly; 0: unknown."""
-    answered_ns: int = 0
+    """Short time from the offer of a frame to its inference's end: falls at once, rises slowly; 0: unknown."""
+    ended_ns: int = 0
     in_flight: int = 0
 
     @property
@@ -58,12 +58,12 @@ class _Stream:
         """Longest gap between two frames; infinite before there were two."""
         return self.period_ns + self.late_ns - self.least_ns if self.period_ns else math.inf
 
-    def answered(self, now_ns: int) -> None:
+    def ended(self, now_ns: int) -> None:
         if self.in_flight == 1:  # because beside another frame it is not the one offered last
             took_ns = now_ns - self.offered_ns
             is_longer = self.least_ns and took_ns > self.least_ns
             self.least_ns += (took_ns - self.least_ns) * (_NEWEST if is_longer else 1.0)
-        self.answered_ns = now_ns
+        self.ended_ns = now_ns
         self.in_flight -= 1
 
     def is_expected(self, now_ns: int) -> bool:
@@ -103,11 +103,11 @@ class Slack:
             one.in_flight += 1
 
     def ended(self, stream: str) -> None:
-        """Record that a taken frame is answered or given up."""
+        """Record that a taken frame's inference has ended or was given up."""
         with self._changed:
             one = self._streams.get(stream)
             if one is not None and one.in_flight:
-                one.answered(self.clock_ns())
+                one.ended(self.clock_ns())
                 self._changed.notify_all()
 
     def spent(self, took_ns: float) -> None:
@@ -162,5 +162,5 @@ def _gap(streams: list[_Stream], needed_ns: float, now_ns: int) -> Gap:
     due_ns = min((one.due_ns for one in streams), default=math.inf)
     if needed_ns <= max(0.0, due_ns - now_ns):
         return Gap.FOUND
-    began_ns = max(one.answered_ns for one in streams)
+    began_ns = max(one.ended_ns for one in streams)
     return Gap.TOO_SHORT if began_ns < due_ns < began_ns + needed_ns else Gap.NONE

@@ -66,6 +66,8 @@ class Signature(msgspec.Struct, frozen=True):
     iou: float = 0.0
     imgsz: tuple[int, int] = (0, 0)
     """Height and width of a detector's input in pixels."""
+    most_open: int = 0
+    """Most elements on the open sides of a request's inputs, as `open_sides` counts them; 0: unknown."""
 
 
 # ---- web -> worker

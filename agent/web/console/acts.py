@@ -34,26 +34,49 @@ Raises TransientError or TimeoutError without one.
 """
 
 
+Value = str | dict[str, Any] | None
+
+
+def _never(_value: Value) -> bool:
+    return False
+
+
+def _always(_value: Value) -> bool:
+    return True
+
+
+def _of_order(value: Value) -> bool:
+    # By default an order waits for a safe point of each line; a window may be open just now.
+    return isinstance(value, dict) and value.get("activate", "changeover") != "changeover"
+
+
+def _of_canary(value: Value) -> bool:
+    # A promotion turns the line over, also one that comes by itself, which the configuration may have for its default.
+    if isinstance(value, dict) and "value" not in value:
+        return value.get("promote") != "ask"
+    return (value.get("value") if isinstance(value, dict) else value) != "stop"
+
+
 @dataclass(frozen=True)
 class Act:
     """A kind of act: its least role, and the topic of its command, where `{line}` stands for the line."""
 
     role: Role
     topic: str
-    stops_line: bool = False
-    """A line may stand still for it, so the user is asked before."""
+    stops_line: Callable[[Value], bool] = _never
+    """Tells of what the request says whether a line may stand still for it; the user is asked before."""
 
 
 ACTS: Final[dict[str, Act]] = {
-    "product": Act("operator", "line/{line}/product/set", stops_line=True),
-    "model": Act("operator", "line/{line}/model/set", stops_line=True),
+    "product": Act("operator", "line/{line}/product/set", _always),
+    "model": Act("operator", "line/{line}/model/set", _always),
     "prepare": Act("operator", "line/{line}/prepare"),
-    "rollback": Act("operator", "cmd/rollback", stops_line=True),
+    "rollback": Act("operator", "cmd/rollback", _always),
     "acknowledge": Act("operator", "cmd/acknowledge"),
-    "models": Act("admin", "models/set"),
+    "models": Act("admin", "models/set", _of_order),
     "cancel": Act("admin", "cmd/cancel"),
-    "canary": Act("admin", "line/{line}/canary/set"),
-    "reload": Act("admin", "cmd/reload", stops_line=True),
+    "canary": Act("admin", "line/{line}/canary/set", _of_canary),
+    "reload": Act("admin", "cmd/reload", _always),
 }
 
 
@@ -62,7 +85,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
     act: str
     line: str | None = None
-    value: str | dict[str, Any] | None = None
+    value: Value = None
     confirmed: bool = False
 
 
@@ -121,7 +144,7 @@ def _command(user: User, asked: Asked) -> tuple[str, dict[str, Any] | str]:
     is_wrong_line = not is_id(asked.line or "") if needs_line else not is_id(asked.line or "any")
     if content is None or is_wrong_line:
         raise RefusedError(400, "not_understood")
-    if act.stops_line and not asked.confirmed:
+    if act.stops_line(asked.value) and not asked.confirmed:
         raise RefusedError(409, "ask")
     return act.topic.format(line=asked.line), content
 
@@ -142,6 +165,6 @@ def _content(asked: Asked) -> dict[str, Any] | str | None:
             return {"line": asked.line}
         case "reload":
             return {}
-        case "canary":
-            return value or None
+        case "canary":  # any other text could be JSON that asks for more than it was confirmed for
+            return value if isinstance(value, dict) or value in ("stop", "promote") else None
     return value if isinstance(value, dict) else None

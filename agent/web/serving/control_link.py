@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,7 @@ from agent.web.serving.documents import DocumentStore
 _log: Final = logging.getLogger(__name__)
 _COMMANDS: Final = 64
 """Commands that wait for their answer; a further one is refused."""
+_RANDOM_BITS: Final = 48
 
 
 class CrowdedError(TransientError):
@@ -35,7 +37,8 @@ class ControlLink:
     def __init__(self, child: Child[Any], documents: DocumentStore) -> None:
         self._child: Final = child
         self._documents: Final = documents
-        self._numbers: Final = itertools.count(1)
+        self._numbers: Final = itertools.count(secrets.randbits(_RANDOM_BITS))
+        """Of commands; begins anywhere, so that an ack to an earlier web process answers nobody's command."""
         self._waiting: Final[dict[int, asyncio.Queue[Ack]]] = {}
         self._handlers: Final[list[Callable[[Message], None]]] = []
 

@@ -1,5 +1,6 @@
 """Frames become pictures only while somebody asks, smaller where they are large, and within the link's bound."""
 
+import time
 from collections.abc import Iterator
 
 import cv2
@@ -93,6 +94,15 @@ def test_a_picture_is_of_its_own_frame_though_the_buffer_is_written_again(viewin
     assert abs(int(pixels(viewing.seen()).mean()) - 30) <= 3
 
 
+def test_the_line_has_a_part_of_the_frames_time_for_itself(viewing: Viewing) -> None:
+    viewing.encoder.offer(shade(48, 64), 1, 0)
+    viewing.web.ask(Size.LARGE)
+    begun_s = time.monotonic()
+    viewing.encoder.offer(shade(48, 64), 2, 160_000_000)
+    assert viewing.seen().frame == 2
+    assert time.monotonic() - begun_s >= 0.04
+
+
 def noise(height: int, width: int) -> Image:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
 
@@ -106,7 +116,8 @@ def test_files_come_to_the_wanted_size_and_back_to_their_quality() -> None:
     plain, files = shade(540, 960), FileSizes(Size.LARGE.wanted_bytes)
     best = len(files.encode(plain))
     sizes = [len(files.encode(rough)) for _ in range(12)]
-    assert sizes[0] > Size.LARGE.wanted_bytes >= sizes[-2], "a few pictures are larger, then none"
+    assert sizes[0] <= 1.3 * Size.LARGE.wanted_bytes, "a slow link has no large ones to wait for, not even the first"
+    assert sizes[-2] <= Size.LARGE.wanted_bytes
     assert sizes[-1] == sizes[-2], "it settles"
     assert [len(files.encode(plain)) for _ in range(12)][-1] == best
 

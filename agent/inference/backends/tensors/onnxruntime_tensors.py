@@ -6,8 +6,9 @@ from agent.inference.backends import onnxruntime
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.errors import loading
 from agent.inference.backends.onnxruntime_arena import shrink
-from agent.inference.backends.tensors.tensor_model import OPEN, Array, TensorModel
+from agent.inference.backends.tensors.tensor_model import Array, TensorModel
 from agent.messages.references import ModelVersion
+from agent.messages.web.open_sides import OPEN
 from agent.messages.web.requests import Port
 
 _DATATYPES: Final = {

@@ -5,9 +5,11 @@ from typing import Final
 from agent.inference.backends.detector import Untyped
 from agent.inference.backends.errors import TextsError, loading
 from agent.inference.backends.openvino_graph import core
-from agent.inference.backends.tensors.tensor_model import OPEN, Array, TensorModel
+from agent.inference.backends.tensors.growth import most_open_elements
+from agent.inference.backends.tensors.tensor_model import Array, TensorModel
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelVersion
+from agent.messages.web.open_sides import OPEN
 from agent.messages.web.requests import Port
 from agent.processes.package_version import version_of
 
@@ -39,12 +41,13 @@ def load(version: ModelVersion, compute: str) -> TensorModel:
         graph = core().read_model(version.path)
         if any(one.get_element_type().get_type_name() == "string" for one in (*graph.inputs, *graph.outputs)):
             raise TextsError(version.reference)
+        most_open = most_open_elements(graph)
         compiled = core().compile_model(graph, _DEVICE, _OPTIONS)
         devices = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         processor = ModelProcessor(devices.lower(), "openvino", version_of("openvino") or "", devices)
         inputs = tuple(_port(one, f"input_{at}") for at, one in enumerate(compiled.inputs))
         outputs = tuple(_port(one, f"output_{at}") for at, one in enumerate(compiled.outputs))
-        return TensorModel(version.reference, _Session(compiled), inputs, outputs, processor)
+        return TensorModel(version.reference, _Session(compiled), inputs, outputs, processor, most_open=most_open)
 
 
 def _port(one: Untyped, unnamed: str) -> Port:

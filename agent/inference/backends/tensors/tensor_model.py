@@ -15,6 +15,7 @@ from agent.inference.yolo.objects import Objects, no_objects
 from agent.messages.errors import ModelError
 from agent.messages.payloads import ModelProcessor
 from agent.messages.references import ModelReading
+from agent.messages.web.open_sides import OPEN, beyond_bound
 from agent.messages.web.requests import Port
 
 Array: TypeAlias = NDArray[Any]
@@ -23,7 +24,6 @@ _NOBODY: Final = nullcontext()
 _SIDE: Final = 64
 _KEPT_TIMES, _LEAST_KEPT_BYTES = 8, 64 << 10
 """A runtime keeps its memory after inputs of up to so many times the proof's bytes, and of up to so many bytes."""
-OPEN: Final = -1
 
 DTYPES: Final[Mapping[str, type[np.generic]]] = {
     "BOOL": np.bool_,
@@ -66,16 +66,20 @@ class Session(Protocol):
 class TensorModel:
     """A `Model` whose pictures are refused, and which infers tensors, one request at a time. Threading: any thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a model, spelt out
         self,
         reference: str,
         session: Session,
         inputs: tuple[Port, ...],
         outputs: tuple[Port, ...],
         processor: ModelProcessor,
+        *,
+        most_open: int = 0,
     ) -> None:
         self.inputs: Final = inputs
         self.outputs: Final = outputs
+        self.most_open: Final = most_open
+        """Most elements on the open sides of a request's inputs, as `open_sides` counts them; 0: unknown."""
         self.backend: Final = processor.runtime
         self.processor: Final = processor
         self.names: Final[tuple[str, ...]] = ()
@@ -105,6 +109,9 @@ class TensorModel:
         arrays = [self._fitting(port, given.get(port.name)) for port in self.inputs]
         if unknown := given.keys() - {port.name for port in self.inputs}:
             raise WrongTensorsError(f"inputs: no {min(unknown)!r}; expected {_names(self.inputs)}")
+        sized = ((port.name, array.shape, port.shape) for port, array in zip(self.inputs, arrays, strict=True))
+        if wrong := beyond_bound(sized, self.most_open):
+            raise WrongTensorsError(wrong)
         numbers = self._numbers(wanted)
         with inferring(self._reference), self._running:
             if self._session is None:

@@ -1,6 +1,6 @@
 // What a user does: asks first where a line stops, sends it, and shows what the device answers.
 import { html, useEffect, useRef } from "./html.js";
-import { t } from "./i18n.js";
+import { said, t } from "./i18n.js";
 import { ended } from "./state.js";
 
 const TOLD_MS = 6000;
@@ -37,7 +37,7 @@ export async function perform(act, asks = null) {
 }
 
 export const outcome = ({ result, reason, detail }) =>
-  [t(`result.${result ?? "sent"}`), reason && t(`reason.${reason}`), detail].filter(Boolean).join(" · ");
+  [t(`result.${result ?? "sent"}`), reason && t(`reason.${reason}`), said(detail)].filter(Boolean).join(" · ");
 
 function tell(answer) {
   told = { text: outcome(answer), isGood: ["done", "accepted", "noop"].includes(answer.result) };

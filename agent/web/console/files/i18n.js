@@ -1,6 +1,7 @@
 // Words, numbers and times in the chosen language; each language is one file of lang/.
 let words = {};
 let code = "en";
+let patterns = null; // of sentences that the device says, which are English: fetched once another language wants them
 
 const get = async (name) => (await fetch(`lang/${name}.json`)).json();
 
@@ -26,6 +27,36 @@ export const has = (key) => Object.hasOwn(words, key);
 export function t(key, values = {}) {
   const text = words[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+const SAID = "said.";
+const BLANK = /\{(\w+)\}/g;
+const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
+function patternsOf(english) {
+  const found = Object.entries(english).filter(([key]) => key.startsWith(SAID)).map(([key, text]) => ({
+    key,
+    names: [...text.matchAll(BLANK)].map((one) => one[1]),
+    form: new RegExp(`^${text.split(/\{\w+\}/).map(escaped).join("(.+?)")}$`, "s"),
+    plain: text.replace(BLANK, "").length,
+  }));
+  return found.sort((one, other) => other.plain - one.plain); // because "no product {product}" is in longer ones, too
+}
+
+// Returns a sentence of the device in the chosen language: one that the language does not have stays as it is.
+export function said(text) {
+  if (code === "en" || !text) return text;
+  if (!patterns) {
+    patterns = [];
+    get("en").then((english) => (patterns = patternsOf(english))).catch(() => (patterns = null));
+  }
+  for (const { key, names, form } of patterns) {
+    const found = text.match(form);
+    if (found) return t(key, Object.fromEntries(names.map((name, at) => [name, said(found[at + 1])])));
+  }
+  const [start, ...rest] = text.split(": ");
+  const word = rest.length ? [`stream.${start}`, `reason.${start}`].find(has) : null;
+  return word ? `${t(word)}: ${said(rest.join(": "))}` : text;
 }
 
 export const number = (value, digits = 0, least = 0) =>

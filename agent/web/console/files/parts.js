@@ -1,6 +1,6 @@
 // Small parts that several pages use.
 import { html } from "./html.js";
-import { duration, has, t } from "./i18n.js";
+import { duration, has, language, said, t } from "./i18n.js";
 import { doc, lostFor, since, topics } from "./state.js";
 
 export const lines = () => doc("meta")?.lines ?? topics("line/", "/phase").map((one) => one.split("/")[1]);
@@ -28,6 +28,12 @@ export function cause(one) {
 
 export const alertTitle = (code) => (has(`alert.${code}`) ? t(`alert.${code}`) : code);
 export const alertCure = (code) => (has(`cure.${code}`) ? t(`cure.${code}`) : "");
+
+// A sentence of the device; one that the language does not have is said to be English, for who listens to the page.
+export function Said({ text }) {
+  const here = said(text);
+  return html`<span lang=${here === text && language() !== "en" ? "en" : null}>${here}</span>`;
+}
 
 export const Fact = ({ name, children }) => html`<div class="fact"><dt>${name}</dt><dd>${children}</dd></div>`;
 

@@ -14,7 +14,7 @@ const EASY_WAY_MS = 200; // a larger size is asked for once it would take no lon
 const views = new Map(); // by stream, the view that is drawn
 let socket = null;
 let pace = 0; // ms on the way for each KiB of the usual file, as the last pictures had it
-let most = SIZES.length - 1; // the largest size that the link carries in time
+let most = 0; // the largest size that the link carries in time; begins small, because nobody knows the link yet
 
 function connect() {
   if (socket || views.size === 0) return;
@@ -47,8 +47,8 @@ function shown({ canvas }) {
 function learn(way, size) {
   const last = way / SIZES[size][2];
   pace = pace ? 0.7 * pace + 0.3 * last : last;
-  if (most > 0 && pace * SIZES[most][2] > MOST_WAY_MS) most -= 1;
-  else if (most < SIZES.length - 1 && pace * SIZES[most + 1][2] < EASY_WAY_MS) most += 1;
+  if (most < SIZES.length - 1 && pace * SIZES[most + 1][2] < EASY_WAY_MS) most += 1;
+  while (most > 0 && pace * SIZES[most][2] > MOST_WAY_MS) most -= 1;
 }
 
 async function take(data) {

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from agent.messages.web import byte_elements
+from agent.messages.web.open_sides import beyond_bound
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
 from agent.web.gateway.core import pictures, tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
@@ -169,7 +170,7 @@ class GatewayService:
             return _as_tensors(found, signature, wish.outputs)
         if wish.confidence is not None or wish.iou is not None:
             raise invalid("parameters: confidence and iou are for models that find objects")
-        _require_fitting(inputs, signature.inputs)
+        _require_fitting(inputs, signature)
 
         def write(block: memoryview) -> Numbered:
             placed = tensors.place(inputs, block)
@@ -276,8 +277,9 @@ def _require_known(wanted: tuple[str, ...], outputs: tuple[Port, ...]) -> None:
             raise invalid(f"outputs: no {name[:64]!r}; there are {', '.join(names)}")
 
 
-def _require_fitting(inputs: list[Tensor], ports: tuple[Port, ...]) -> None:
-    """Raise RequestError("invalid") unless there is one input for each port, that fits it."""
+def _require_fitting(inputs: list[Tensor], signature: Signature) -> None:
+    """Raise RequestError("invalid") unless there is one input for each of the model's, that fits it and its bound."""
+    ports = signature.inputs
     given = {one.name: one for one in inputs}
     names = ", ".join(port.name for port in ports)
     if len(given) != len(inputs):
@@ -289,6 +291,8 @@ def _require_fitting(inputs: list[Tensor], ports: tuple[Port, ...]) -> None:
         if port.name not in given:
             raise invalid(f"inputs: {port.name!r} is missing; there are {names}")
         tensors.require_fitting(given[port.name], port)
+    if wrong := beyond_bound(((one.name, given[one.name].shape, one.shape) for one in ports), signature.most_open):
+        raise invalid(wrong)
 
 
 def _picture_of(inputs: list[Tensor]) -> _Put:

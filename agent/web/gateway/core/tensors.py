@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from agent.messages.web import byte_elements
+from agent.messages.web.open_sides import OPEN
 from agent.messages.web.requests import Datatype, Port, TensorAt
 from agent.processes.slots.request_memory import BLOCK_BYTES, aligned
 from agent.web.gateway.core.faults import RequestError, invalid
@@ -33,7 +34,6 @@ _NUMPY: Final = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
 }
 BYTES: Final = "BYTES"
 _MOST_SIDES: Final = 16
-OPEN_SIDE: Final = -1
 _LARGEST: Final = 2**63 - 1
 
 
@@ -98,14 +98,14 @@ def of_raw(ports: tuple[Port, ...], raw: bytes, model: str) -> Tensor:
         raise invalid(f"Raw request must only have 1 input (found 1) to be deduced but got {count} inputs in {model}")
     (port,) = ports
     if port.datatype == BYTES:
-        if any(side not in {1, OPEN_SIDE} for side in port.shape) or port.shape.count(OPEN_SIDE) > 1:
+        if any(side not in {1, OPEN} for side in port.shape) or port.shape.count(OPEN) > 1:
             raise invalid(f"For BYTE datatype raw input {port.name!r}, the model must have input shape [1]")
         return Tensor(port.name, BYTES, (1,) * len(port.shape), byte_elements.joined((raw,)))
-    if port.shape.count(OPEN_SIDE) > 1:
+    if port.shape.count(OPEN) > 1:
         why = "can not be deduced because there are more than one variable-sized dimension"
         raise invalid(f"The shape of the raw input {port.name!r} {why}: {list(port.shape)}")
-    closed = math.prod(side for side in port.shape if side != OPEN_SIDE) * SIZES.get(port.datatype, 1)
-    shape = [len(raw) // closed if side == OPEN_SIDE else side for side in port.shape] if closed else list(port.shape)
+    closed = math.prod(side for side in port.shape if side != OPEN) * SIZES.get(port.datatype, 1)
+    shape = [len(raw) // closed if side == OPEN else side for side in port.shape] if closed else list(port.shape)
     return checked(port.name, port.datatype, shape, raw)
 
 
@@ -182,5 +182,5 @@ def require_fitting(tensor: Tensor, port: Port) -> None:
     if tensor.datatype != port.datatype:
         raise invalid(f"inputs: {shown(tensor.name)} has datatype {tensor.datatype[:32]}, expected {port.datatype}")
     sides = zip(tensor.shape, port.shape, strict=False)
-    if len(tensor.shape) != len(port.shape) or any(want not in {have, -1} for have, want in sides):
+    if len(tensor.shape) != len(port.shape) or any(want not in {have, OPEN} for have, want in sides):
         raise invalid(f"inputs: {shown(tensor.name)} has shape {list(tensor.shape)}, expected {list(port.shape)}")

@@ -16,10 +16,16 @@ _SURELY: Final = 2.0
 
 
 class Turns:
-    """Fair queue for blocks: the client that got one longest ago comes first. For the event loop's thread."""
+    """Fair queue for blocks: the client that got one longest ago comes first. For the event loop's thread.
 
-    def __init__(self) -> None:
-        self._free: Final[deque[int]] = deque()
+    A block is its request's until that gives it back, whatever becomes of the worker meanwhile. Blocks are given only
+    while a worker answers.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        """Have so many blocks, none of which is given before `open`."""
+        self._free: Final[deque[int]] = deque(range(blocks))
+        self._is_open = False
         self._waiting: Final[OrderedDict[str, deque[asyncio.Future[int]]]] = OrderedDict()
         self._count = 0
         self._interval_s = 0.0
@@ -31,23 +37,21 @@ class Turns:
         """Number of blocks that no request has."""
         return len(self._free)
 
-    def reset(self, blocks: int) -> None:
-        """Make all blocks free, because the worker has forgotten every request."""
+    def open(self) -> None:
+        """Give the blocks that are free, because a worker answers that uses none of them."""
+        self._is_open = True
         self._came_s = 0.0
-        self._free.clear()
-        self._free.extend(range(blocks))
         self._serve()
 
     def close(self) -> None:
-        """Have no block free, until the next `reset`; requests go on waiting."""
-        self._free.clear()
+        """Give no block until `open`; requests go on waiting."""
+        self._is_open = False
 
     def give_back(self, block: int) -> None:
-        """Make a block free again."""
-        if block not in self._free:
-            self._free.append(block)
-            self._note()
-            self._serve()
+        """Make a block free again; its request calls this once."""
+        self._free.append(block)
+        self._note()
+        self._serve()
 
     async def take(self, client: str, timeout_s: float) -> int:
         """Wait for a block. Raises RequestError("busy") after `timeout_s`, or at once where that is sure."""
@@ -75,7 +79,7 @@ class Turns:
 
     def _expected_s(self, client: str) -> float:
         """Return the time that a further request of a client would wait, since clients take turns; 0: unknown."""
-        if self._free:
+        if self._free and self._is_open:
             return 0.0
         own = len(self._waiting.get(client, ()))
         before = own + sum(min(len(turns), own + 1) for name, turns in self._waiting.items() if name != client)
@@ -96,7 +100,7 @@ class Turns:
                 del self._waiting[client]
 
     def _serve(self) -> None:
-        while self._free and self._waiting:
+        while self._is_open and self._free and self._waiting:
             client, turns = next(iter(self._waiting.items()))
             self._waiting.move_to_end(client)
             turn = turns.popleft()

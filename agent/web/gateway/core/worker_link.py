@@ -46,6 +46,7 @@ _UNANSWERED_S: Final = HOLD_S + 60
 _RETRY_S: Final = 2.0
 _IDLE_S: Final = 5.0
 _READ_BATCH: Final = 64
+_RANDOM_BITS: Final = 48
 _ANSWER_MARGIN_S: Final = 15.0
 """A worker that answers this long after a request's deadline is taken to be lost; control restarts one that hangs."""
 _LASTING: Final[frozenset[Reason]] = frozenset(
@@ -90,7 +91,7 @@ class WorkerLink:
 
     def __init__(self, link: RequestLink, control: ControlLink) -> None:
         self.memory: Final = RequestMemory(link.memory)
-        self.turns: Final = Turns()
+        self.turns: Final = Turns(BLOCKS)
         self.group: Final = link.group
         self._channel: Final[Channel[FromRequests]] = Channel(
             socket.socket(fileno=link.channel), FromRequests, patient=False
@@ -98,7 +99,8 @@ class WorkerLink:
         self._control: Final = control
         self._session = 0
         self._is_open = False
-        self._numbers: Final = itertools.count(1)
+        self._numbers: Final = itertools.count(secrets.randbits(_RANDOM_BITS))
+        """Of messages; begins anywhere, so that an answer to an earlier web process answers nothing."""
         self._loading: Final[dict[str, _Loading]] = {}
         self._references: Final[dict[int, str]] = {}
         """Reference that each AskModel under way names."""
@@ -164,7 +166,7 @@ class WorkerLink:
         try:
             await asyncio.wait({answer}, timeout=timeout_s + _ANSWER_MARGIN_S)
         except asyncio.CancelledError:
-            if answer.done():
+            if answer.done() and answer.exception() is None:
                 self.turns.give_back(block)  # its answer came as it was given up
             raise
         finally:
@@ -251,7 +253,7 @@ class WorkerLink:
             case Opened():
                 if message.session == self._session:
                     self._is_open = True
-                    self.turns.reset(BLOCKS)
+                    self.turns.open()
             case Found() | Tensors() | NotInferred():
                 self._answered(message)
             case Loading():
@@ -298,9 +300,10 @@ class WorkerLink:
                 self._end_loading(message.number, _refusal(message.reason, message.detail))
             case WorkerGone() if message.group == self.group:
                 self._lost("the worker is lost")
+                self._begin()  # because the next worker may be there already, and has said so
 
     def _lost(self, why: str) -> None:
-        """Fail everything under way; blocks are free again when the next worker has opened."""
+        """Fail everything under way. What the worker had may be given again, once one has opened and forgotten it."""
         self._is_open = False
         self.turns.close()
         self._known.clear()
@@ -309,6 +312,7 @@ class WorkerLink:
         for under_way in self._under_way.values():
             if not under_way.answer.done():
                 under_way.answer.set_exception(busy(why, _RETRY_S))
+            self.turns.give_back(under_way.block)
         self._under_way.clear()
         for released in self._releasing.values():
             if not released.done():

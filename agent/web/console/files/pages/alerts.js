@@ -1,8 +1,8 @@
 // Alerts that are on, with what to do about each; and the log of alerts, changeovers and acts.
 import { outcome, perform } from "../acts.js";
 import { html } from "../html.js";
-import { clock, number, t } from "../i18n.js";
-import { alertCure, alertTitle, Card, cause, Chip, lines } from "../parts.js";
+import { clock, number, said, t } from "../i18n.js";
+import { alertCure, alertTitle, Card, cause, Chip, lines, Said } from "../parts.js";
 import { doc, may } from "../state.js";
 
 const SHOWN = 100;
@@ -22,7 +22,7 @@ function Alert({ one }) {
   const acknowledge = () => perform({ act: "acknowledge", value: { code: one.code, line: one.line, stream: one.stream } });
   return html`<article class="alert ${one.acknowledged_by ? "seen" : ""}" data-code=${one.code}>
     <h3>${alertTitle(one.code)}${where && html` · ${where}`} <code>${one.code}</code></h3>
-    ${one.detail && html`<p>${one.detail}</p>`}
+    ${one.detail && html`<p><${Said} text=${one.detail} /></p>`}
     ${alertCure(one.code) && html`<p><strong>${t("alerts.do")}</strong> ${alertCure(one.code)}</p>`}
     ${one.acknowledged_by
       ? html`<p class="hint">${t("alerts.seen", { user: one.acknowledged_by, at: clock(one.acknowledged_at) })}</p>`
@@ -34,7 +34,7 @@ const ofAlert = (one) => ({
   at: one.at,
   kind: one.acknowledged_by ? "seen" : one.on ? "raised" : "cleared",
   where: one.line ?? one.stream,
-  text: [alertTitle(one.code), one.acknowledged_by ?? one.detail].filter(Boolean).join(": "),
+  text: [alertTitle(one.code), one.acknowledged_by ?? said(one.detail)].filter(Boolean).join(": "),
 });
 
 const ofChangeover = (one) => ({

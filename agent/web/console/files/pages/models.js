@@ -2,7 +2,7 @@
 import { perform } from "../acts.js";
 import { html } from "../html.js";
 import { bytes, duration, number, t } from "../i18n.js";
-import { Card, Chip, lines, Since, Table } from "../parts.js";
+import { Card, Chip, lines, Said, Since, Table } from "../parts.js";
 import { doc, may, topics } from "../state.js";
 
 const KINDS = ["active", "reserved", "preloaded", "resident", "other"];
@@ -73,7 +73,7 @@ function Jobs() {
       <p>${job.models.join(", ")}</p>
       ${!ENDS.includes(job.state) && job.total > 0 && html`<progress max=${job.total} value=${job.bytes} aria-label=${job.id}></progress>
         <p>${t("jobs.progress", { done: bytes(job.bytes), total: bytes(job.total), rate: number(job.kbps), left: duration(job.eta_s) })}</p>`}
-      ${job.reason && html`<p class="error">${t(`reason.${job.reason}`)} ${job.detail ?? ""}</p>`}
+      ${job.reason && html`<p class="error">${t(`reason.${job.reason}`)} <${Said} text=${job.detail} /></p>`}
       ${may("admin") && !ENDS.includes(job.state) && html`<button type="button" class="plain" onClick=${() => perform({ act: "cancel", value: { job: job.id } })}>${t("act.cancel")}</button>`}
     </article>`)}
     ${may("admin") && html`<${Order} />`}
@@ -88,7 +88,8 @@ function Order() {
     const given = Object.fromEntries([...new FormData(event.target)].filter(([, value]) => value !== ""));
     const { activate, ...model } = given;
     const rev = Math.max(0, ...jobs().map((job) => job.rev ?? 0)) + 1;
-    perform({ act: "models", value: { rev, models: [model], activate } }, activate === "now" ? t("ask.order") : null);
+    const asks = { now: t("ask.order"), window: t("ask.order.window") }[activate] ?? null;
+    perform({ act: "models", value: { rev, models: [model], activate } }, asks);
   };
   return html`<details><summary>${t("act.models")}</summary><form class="grid" onSubmit=${order}>
     ${field("name", { required: true })} ${field("variant", { required: true, value: "n" })} ${field("version", { required: true })}
@@ -126,7 +127,7 @@ function Canary({ line, canary }) {
     <h3>${line}: ${canary.candidate} ${t("canary.against")} ${canary.stable ?? "–"} <${Chip} kind=${`canary-${canary.result}`}>${t(`canary.${canary.result}`)}<//> <${Since} at=${canary.since} /></h3>
     <dl class="facts wide">${figures.map(([name, value]) => html`<div class="fact"><dt>${t(`canary.${name}`)}</dt><dd>${value}</dd></div>`)}</dl>
     ${isOn && html`<progress max=${canary.wanted_frames} value=${canary.frames} aria-label=${t("canary.frames")}></progress>`}
-    ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)} ${canary.detail ?? ""}</p>`}
+    ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)} <${Said} text=${canary.detail} /></p>`}
     ${may("admin") && isOn && html`<p class="buttons">
       <button type="button" class="plain" onClick=${() => perform({ act: "canary", line, value: "stop" })}>${t("act.canary.stop")}</button>
       <button type="button" onClick=${() => perform({ act: "canary", line, value: "promote" }, t("ask.promote", { line, value: canary.candidate }))}>${t("act.canary.promote")}</button>
@@ -146,7 +147,8 @@ function Trial() {
       frames: Number(form.get("frames")),
       promote: form.get("promote"),
     };
-    perform({ act: "canary", line: form.get("line"), value });
+    const line = form.get("line");
+    perform({ act: "canary", line, value }, value.promote === "auto" ? t("ask.promote.auto", { line, value: value.candidate }) : null);
   };
   const select = (name, options, words = (one) => one) => html`<label>${t(`trial.${name}`)}<select name=${name}>${options.map((one) => html`<option value=${one}>${words(one)}</option>`)}</select></label>`;
   return html`<details><summary>${t("act.canary")}</summary><form class="grid" onSubmit=${start}>
