@@ -1,6 +1,6 @@
 """Faults in the files of a model version, each described together with its remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from errno import EISDIR, ENOENT
 from pathlib import Path
@@ -45,8 +45,12 @@ def verify(version: ModelVersion) -> None:
 
 
 def require_sound(version: ModelVersion) -> None:
-    """Raise ModelError where a version's files lack a sha256, are incomplete or are no usable model."""
-    for fault in (*_undeclared(version), *unsound(version)):
+    """Raise ModelError where a version's files are incomplete, are no usable model or lack a sha256.
+
+    Reads the file once, because frames wait for the GIL while a large one is read.
+    """
+    found = _inspected(version)
+    for fault in (found,) if isinstance(found, Fault) else _without_sha256(version, found.companions):
         raise fault.as_error(version)
 
 
@@ -61,12 +65,18 @@ def differing(version: ModelVersion) -> Iterator[Fault]:
 
 def unsound(version: ModelVersion) -> Iterator[Fault]:
     """Yield a fault where a version's files are incomplete or no usable model; verify their sha256 before."""
+    found = _inspected(version)
+    if isinstance(found, Fault):
+        yield found
+
+
+def _inspected(version: ModelVersion) -> model_files.Inspected | Fault:
     try:
-        model_files.inspect(Path(version.path), is_tensors=version.is_tensors)
+        return model_files.inspect(Path(version.path), is_tensors=version.is_tensors)
     except OSError as error:
-        yield missing(version, Path(version.path), error)
+        return missing(version, Path(version.path), error)
     except ModelError as error:
-        yield Fault(error.reason, ("file",), str(error), f"a model as it was exported: {_RENEW}")
+        return Fault(error.reason, ("file",), str(error), f"a model as it was exported: {_RENEW}")
 
 
 def missing(version: ModelVersion, path: Path, error: OSError) -> Fault:
@@ -99,12 +109,16 @@ def _compared(version: ModelVersion, path: Path, sha256: str) -> Fault | None:
 
 
 def _undeclared(version: ModelVersion) -> Iterator[Fault]:
-    path = Path(version.path)
     try:
-        names = model_files.undeclared(version, model_files.companions(path))
+        names = model_files.companions(Path(version.path))
     except (ModelError, OSError):
         return  # no runtime can read it, and `unsound` says why
-    for name in names:
+    yield from _without_sha256(version, names)
+
+
+def _without_sha256(version: ModelVersion, names: Iterable[str]) -> Iterator[Fault]:
+    path = Path(version.path)
+    for name in model_files.undeclared(version, names):
         found = f"no sha256 of {name}, which is read with {path.name}"
         yield Fault("hash_mismatch", _key(version, path.parent / name), found, f"its sha256: {_RENEW}")
 

@@ -52,6 +52,8 @@ class Inspected:
 
     has_names: bool | None
     """True where the files contain the class names; None where only the runtime can tell."""
+    companions: tuple[str, ...] = ()
+    """Names of the further files that a runtime reads, as `companions` returns them."""
 
 
 def companions(path: Path) -> tuple[str, ...]:
@@ -163,7 +165,7 @@ def _inspect_onnx(path: Path, *, is_tensors: bool) -> Inspected:
     taken = [port for port in found.inputs if port.name not in FILLED]
     if not is_tensors:
         _require_picture(path, taken, _stride(found.metadata))
-    return Inspected(bool(read_names(found.metadata.get("names"))))
+    return Inspected(bool(read_names(found.metadata.get("names"))), found.external)
 
 
 def _inspect_ir(path: Path, *, is_tensors: bool) -> Inspected:
@@ -183,7 +185,8 @@ def _inspect_ir(path: Path, *, is_tensors: bool) -> Inspected:
     taken = [Port("", tuple(OPEN if side is None else side for side in sides)) for sides in found.inputs]
     if not is_tensors:
         _require_picture(path, taken, _stride(facts))
-    return Inspected(bool(read_names(facts.get("names"))) if sidecar else found.has_names)
+    has_names = bool(read_names(facts.get("names"))) if sidecar else found.has_names
+    return Inspected(has_names, companions(path))
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _MOST_DEPTH: Final = 64
 _MOST_FIELDS: Final = 1 << 18
 """Most fields that are read of one file; a detection model has some ten thousand."""
 _NEGATIVE: Final = 1 << 63
+_SEARCHED_BYTES: Final = 1 << 18
+"""Bytes that are searched at once, because the GIL is held meanwhile."""
 _WORD_OF_EXTERNAL: Final = b"location"  # key of every tensor that is stored in another file
 _WORD_OF_COMPILED: Final = b"EPContext"  # operation of ONNX Runtime that holds, or names the file of, compiled code
 
@@ -74,12 +76,17 @@ def read(path: Path) -> OnnxFile:
         if path.stat().st_size == 0:
             raise NotOnnxError("is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if mapped.find(_WORD_OF_COMPILED) >= 0:
+    if _holds(mapped, _WORD_OF_COMPILED):
         raise NotOnnxError("holds code compiled for one device (EPContext): give the ONNX file that it was made from")
     try:
-        return _Reading().structure(memoryview(mapped), has_external=mapped.find(_WORD_OF_EXTERNAL) >= 0)
+        return _Reading().structure(memoryview(mapped), has_external=_holds(mapped, _WORD_OF_EXTERNAL))
     except (IndexError, UnicodeDecodeError):
         raise NotOnnxError("is no ONNX file") from None
+
+
+def _holds(mapped: mmap.mmap, word: bytes) -> bool:
+    starts = range(0, len(mapped), _SEARCHED_BYTES)
+    return any(mapped.find(word, start, start + _SEARCHED_BYTES + len(word) - 1) >= 0 for start in starts)
 
 
 class _Reading:

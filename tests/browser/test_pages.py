@@ -30,6 +30,14 @@ def test_a_page_without_a_session_asks_for_one(plant: ConsolePlant, look: Look) 
     assert looking.violations() == []
 
 
+@pytest.mark.parametrize("place", ["%", "%E0%A4%A", "constructor", "__proto__", "toString/x", "plant/%", "line/%ff"])
+def test_an_address_that_somebody_has_broken_shows_a_page(plant: ConsolePlant, look: Look, place: str) -> None:
+    looking = look(plant).log_in("viewer")
+    looking.page.goto("about:blank")
+    looking.page.goto(f"{plant.url}/console/#/{place}")
+    looking.within(lambda: looking.has("[data-ready]"))
+
+
 def test_the_plant_shows_lines_as_a_plc_sees_them(plant: ConsolePlant, look: Look) -> None:
     looking = look(plant).log_in("viewer").go("plant")
     looking.within(lambda: looking.ready() == "bottle-500" and looking.ready("line-2") == "open")

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from agent.messages.payloads import Alert, Cause, Health, StreamHealth, Switch
 from agent.web.console.board import CHANGEOVERS, CHANGES, MOST_TOPICS, POINTS, Board
@@ -51,6 +52,19 @@ def test_plain_topics_are_text_and_others_json() -> None:
     assert of(board, "line/line-1/state") == {"product": "17"}
     board.take("line/line-1/state", b"")
     assert of(board, "line/line-1/state") is None
+
+
+@pytest.mark.parametrize("id_", ["model", "car-model", "live", "ready", "status", "switch", "detections", "ack"])
+def test_an_id_may_be_any_word(id_: str) -> None:
+    board = Board()
+    for topic in (f"line/{id_}/state", f"line/{id_}/canary", f"job/{id_}/state"):
+        board.take(topic, b'{"v":1}')
+        assert of(board, topic) == {"v": 1}, topic
+    for topic in (f"line/{id_}/ready", f"line/{id_}/model/state", f"stream/{id_}/status"):
+        board.take(topic, b"17")
+        assert of(board, topic) == "17", topic
+    board.take(f"line/{id_}/switch", switch(3))
+    assert [one["total_ms"] for one in of(board, f"console/changeovers/{id_}")] == [3]
 
 
 def test_what_comes_once_is_kept_as_a_short_history() -> None:

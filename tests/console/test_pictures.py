@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.processes.slots.picture_link import MOST_BYTES, Picture, PictureLink, PictureReceiver, PictureSender, Size
-from agent.web.console.pictures import PictureHub, Request, request_of
+from agent.web.console.pictures import Arrived, PictureHub, Request, request_of
 
 JPEG = b"\xff\xd8 a picture"
 SOON_S = 5.0
@@ -129,7 +129,7 @@ def test_a_page_that_asks_a_little_later_shares_the_picture_of_this_moment_and_n
         place.hub._streams["cam"].period_s = 1.0  # so that 0.5 s are one moment
         assert place.answer(request(after=3)) is not None
         assert not place.camera.asked()
-        place.hub._streams["cam"].views[Size.LARGE].picture = picture(7, age_s=0.7)
+        place.hub._streams["cam"].views[Size.LARGE].picture = Arrived.now(picture(7, age_s=0.7))
         assert place.answer(request(after=3)) is None, "the next frame is newer"
         assert place.camera.asked() == {Size.LARGE}
 
@@ -169,7 +169,9 @@ def test_a_page_that_comes_is_given_no_old_picture_and_each_has_its_age() -> Non
         page = request()
         assert place.answer(page) is None
         place.camera.send(picture(2, age_s=60.0))
-        await place.until(lambda: getattr(place.hub._streams["cam"].views[Size.LARGE].picture, "frame", 0) == 2)
+        await place.until(
+            lambda: (shown := place.hub._streams["cam"].views[Size.LARGE].picture) and shown.picture.frame == 2
+        )
         assert place.answer(page) is None
 
     run(test)
@@ -243,3 +245,23 @@ def test_a_message_that_is_no_picture_is_passed_over() -> None:
         assert web.receive() is None
     for end in (camera, web, link):
         end.close()
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_makes_no_picture_younger_or_older(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    """A camera has stalled, and the time comes from the network."""
+
+    async def test(place: Place) -> None:
+        first = request()
+        assert place.answer(first) is None
+        place.hub.take_detections("cam", detections(7))
+        place.camera.send(picture(7, age_s=0.5))
+        age_ms = (await place.answered(first))["age_ms"]
+        assert age_ms >= 500
+        is_set = time.time_ns() + int(jump_s * 1e9)
+        monkeypatch.setattr(time, "time_ns", lambda: is_set)
+        again = place.answer(Request(0, Size.LARGE, first.at_s))
+        assert again is not None, "it is of this moment still"
+        assert age_ms <= again["age_ms"] < age_ms + 1000 * SOON_S
+
+    run(test)

@@ -1,6 +1,7 @@
 """What somebody without a session, or with one, can do to others: shut nobody out, and break nothing."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,3 +192,30 @@ def test_who_watches_pictures_is_noticed_to_have_gone_without_asking(here: Conso
         here.users.remove("viewer")
         with pytest.raises(WebSocketDisconnect):
             socket.receive_text()
+
+
+@pytest.mark.parametrize("act", ["models", "acknowledge", "cancel", "reload", "prepare"])
+def test_an_act_forges_no_line_of_the_journal(
+    here: ConsoleHere, client: TestClient, caplog: pytest.LogCaptureFixture, act: str
+) -> None:
+    asked = {"act": act, "line": "x\nevent=act user=admin", "value": {"rev": 1}, "confirmed": True}
+    answer = client.post("/console/api/act", json=asked, headers={**ORIGIN, **here.cookie("admin")})
+    assert (answer.status_code, answer.json()) == (400, {"error": "not_understood"})
+    assert "user=admin" not in caplog.text
+    assert here.commands == []
+
+
+def test_a_long_value_is_sent_whole_and_told_short(
+    here: ConsoleHere, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for value in ({"rev": 1, "models": ["m" * 50_000]}, {"rev": 1, "models": []}):
+        asked = {"act": "models", "value": value}
+        assert (
+            client.post("/console/api/act", json=asked, headers={**ORIGIN, **here.cookie("admin")}).status_code == 200
+        )
+    assert len(here.commands[0][2]) > 50_000
+    assert len(caplog.text) < 10_000
+    told = json.loads(here.console.board.document("console/acts"))["doc"]
+    assert [type(one["value"]) for one in told] == [str, dict]
+    assert len(told[0]["value"]) < 1000

@@ -113,6 +113,7 @@ def away_and_back(plant: Plant) -> None:
     plant.send("product/set", "17")
     plant.wait(5.0)
     assert (plant.comparison.result, plant.comparison.end_reason) == ("stopped", "superseded")
+    assert plant.comparison.end_detail == "the line's product changed; it goes on when cap-check:n@3 serves again"
     plant.send("product/set", "bottle-500")
     plant.wait(5.0)
 

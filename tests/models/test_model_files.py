@@ -1,10 +1,12 @@
 """Files that are no models, or not whole, are refused in words at once; honest ones are let through."""
 
 import io
+import mmap
 import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import onnx
 import pytest
@@ -12,10 +14,10 @@ from onnx import TensorProto, helper
 from support.tiny_models import write_tiny_model
 
 from agent.messages.errors import MistakeError, ModelError
-from agent.messages.references import ModelReference
+from agent.messages.references import ModelReference, ModelVersion
 from agent.models import model_files, onnx_file
 from agent.models.catalog import Catalog
-from agent.models.file_faults import verify
+from agent.models.file_faults import require_sound, verify
 from agent.models.keeping.copying import Release
 from agent.models.store import Store
 from agent.settings import SettingsError
@@ -292,3 +294,39 @@ def test_further_files_of_an_ir_that_is_fetched_have_names_of_their_own_in_the_s
         "model.bin",
         "metadata.yaml",
     ]
+
+
+class _Searched(mmap.mmap):
+    """A mapped file that records how many bytes each search may hold the GIL for."""
+
+    spans: ClassVar[list[int]] = []
+
+    def find(self, word: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        end = len(self) if end is None else end
+        self.spans.append(min(end, len(self)) - start)
+        return super().find(word, start, end)
+
+
+def test_a_large_file_is_searched_in_small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, part = tmp_path / "m.onnx", 1 << 18
+    before = taking([1, 3, 64, 64], filler="x" * part).index(b"xxx")
+    monkeypatch.setattr(mmap, "mmap", _Searched)
+    for at in (0, *range(part - before - 10, part - before + 2), 3 * part):
+        file.write_bytes(taking([1, 3, 64, 64], filler="x" * at + "EPContext" + "x" * (1 << 20)))
+        with pytest.raises(onnx_file.NotOnnxError, match="compiled"):
+            onnx_file.read(file)
+        assert max(_Searched.spans) < 1 << 19
+
+
+def test_a_load_reads_its_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_tiny_model(tmp_path / "m.onnx")
+    read: list[Path] = []
+    really_read = onnx_file.read
+
+    def noted(path: Path) -> onnx_file.OnnxFile:
+        read.append(path)
+        return really_read(path)
+
+    monkeypatch.setattr(onnx_file, "read", noted)
+    require_sound(ModelVersion("m", "n", "1", str(file), SHA))
+    assert read == [file]

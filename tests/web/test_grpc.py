@@ -22,6 +22,7 @@ from agent.web.gateway.grpc.schema import METHODS, SERVICE, Messages, Untyped
 from agent.web.gateway.grpc.wire import require_proportionate
 
 MESSAGES = Messages()
+NUMBER = MESSAGES["InferParameter"](int64_param=2)
 
 
 class Caller:
@@ -123,6 +124,9 @@ def test_a_picture_in_and_objects_out(plant: GatewayPlant) -> None:
         (affine(raw_input_contents=[b"x", b"y"]), Status.INVALID_ARGUMENT),
         (affine(outputs=[{"name": "z"}]), Status.INVALID_ARGUMENT),
         (affine(inputs=[], raw_input_contents=[]), Status.INVALID_ARGUMENT),
+        (affine(model_name="affine:"), Status.NOT_FOUND),
+        (affine(outputs=[{"name": "y", "parameters": {"classification": NUMBER}}]), Status.INVALID_ARGUMENT),
+        (affine(outputs=[{"name": "y", "parameters": {"shared_memory_byte_size": NUMBER}}]), Status.UNIMPLEMENTED),
     ],
 )
 def test_what_is_wrong_has_its_status(plant: GatewayPlant, fields: dict[str, Any], status: Status) -> None:

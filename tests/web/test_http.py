@@ -16,6 +16,7 @@ AFFINE = {
         {"name": "k", "shape": [4], "datatype": "INT64", "data": [10, 20, 30, 40]},
     ]
 }
+TEXT = json.dumps(AFFINE).encode()
 
 
 def test_health_and_metadata(plant: GatewayPlant) -> None:
@@ -124,6 +125,7 @@ def test_a_model_of_an_open_length(plant: GatewayPlant) -> None:
         ({"inputs": [*AFFINE["inputs"], AFFINE["inputs"][0]]}, "twice"),
         ({**AFFINE, "outputs": [{"name": "z"}]}, "'z'"),
         ({**AFFINE, "parameters": {"confidence": 0.5}}, "confidence"),
+        ({**AFFINE, "outputs": [{"name": "y", "parameters": {"classification": 2}}]}, "classification"),
     ],
 )
 def test_what_is_wrong_is_named(plant: GatewayPlant, changed: dict[str, object], word: str) -> None:
@@ -147,6 +149,25 @@ def test_compressed_bodies_are_read_and_bounded(plant: GatewayPlant) -> None:
     assert answers == [413, 400, 400, 415]
 
 
+@pytest.mark.parametrize(
+    ("coding", "content", "status"),
+    [
+        ("gzip", gzip.compress(TEXT[:9]) + gzip.compress(TEXT[9:]), 200),
+        ("gzip", gzip.compress(TEXT) + b"more", 400),
+        ("gzip", gzip.compress(TEXT) + gzip.compress(b"more"), 400),
+        ("deflate", zlib.compress(TEXT) + b"more", 400),
+        ("gzip", gzip.compress(b" " * (20 << 20)) * 2, 413),
+        ("gzip", gzip.compress(b"") * 2000 + gzip.compress(TEXT), 400),
+    ],
+)
+def test_what_stands_behind_a_compressed_body_is_read_or_refused(
+    plant: GatewayPlant, coding: str, content: bytes, status: int
+) -> None:
+    with plant.client() as client:
+        answer = client.post("/v2/models/affine/infer", content=content, headers={"Content-Encoding": coding})
+    assert answer.status_code == status, answer.text
+
+
 def test_sizes_media_and_paths(plant: GatewayPlant) -> None:
     with plant.client() as client:
         assert client.post("/v2/models/alpha/detect", content=b"x" * (33 << 20)).status_code == 413
@@ -155,7 +176,14 @@ def test_sizes_media_and_paths(plant: GatewayPlant) -> None:
         assert gif.status_code == 415
         assert client.post("/v2/models/alpha/detect", content=jpeg()[:300]).status_code == 400
         assert client.post("/v2/models/affine/detect", content=jpeg()).status_code == 400
-        for path in ("nothing", "models/none", "models/alpha/versions/2", "models/alpha:x", "models/..%2f..%2fetc"):
+        for path in (
+            "nothing",
+            "models/none",
+            "models/alpha/versions/2",
+            "models/alpha:x",
+            "models/alpha:",
+            "models/..%2f..%2fetc",
+        ):
             assert client.get(f"/v2/{path}").status_code == 404, path
         wrong = client.put("/v2/models/alpha/infer")
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
@@ -201,3 +229,11 @@ def test_a_header_of_many_digits_is_the_clients_mistake(plant: GatewayPlant) -> 
     with plant.client() as client:
         headers = {"Inference-Header-Content-Length": "9" * 5000}
         assert client.post("/v2/models/affine/infer", content=b"{}", headers=headers).status_code == 400
+
+
+def test_shared_memory_of_a_client_is_not_served(plant: GatewayPlant) -> None:
+    region = {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 16}}
+    with plant.client() as client:
+        for changed in ({"outputs": [{"name": "y", **region}]}, {"inputs": [{**AFFINE["inputs"][0], **region}]}):
+            answer = client.post("/v2/models/affine/infer", json={**AFFINE, **changed})
+            assert (answer.status_code, "shared memory" in answer.json()["error"]) == (501, True)

@@ -63,8 +63,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
         broker.kill()
 
 
-def status(plant: GatewayPlant, context: ssl.SSLContext, token: str = "") -> int:
+def status(plant: GatewayPlant, context: ssl.SSLContext, token: str = "", origin: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Origin": origin} if origin else {}
     return httpx.get(f"{plant.url}/v2/health/ready", headers=headers, verify=context, trust_env=False).status_code
 
 
@@ -75,6 +76,8 @@ def test_a_certificate_or_a_token_lets_a_client_in(secured: GatewayPlant, certif
     assert status(secured, certificates.context()) == 401
     assert status(secured, certificates.context(), TOKENS["mes"]) == 200
     assert status(secured, certificates.context(plc), "wrong" * 8) == 401
+    assert status(secured, certificates.context(plc), origin="https://evil.example") == 401, "a page's request"
+    assert status(secured, certificates.context(plc), TOKENS["mes"], "https://evil.example") == 200
 
 
 def test_certificates_of_others_end_in_the_handshake(secured: GatewayPlant, certificates: Certificates) -> None:

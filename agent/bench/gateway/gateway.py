@@ -4,6 +4,7 @@ import hashlib
 import socket
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -37,8 +38,8 @@ _TIDY_S: Final = 8.0
 def run(options: Options) -> dict[str, Any]:
     """Measure the line beside a client on its own model, on another resident one, and on cold ones in turn."""
     models = ensure(options.models_dir / "small-320", _NAMES, _SMALL, options.precision)
-    prepare_models(Plant(options.folder / "prepare", models, (Station("1", 1, "n"),), _BUDGET), _NAMES)
-    full_fps = full_speed(models, options.folder / "full", "n")
+    prepare_models(Plant(_home(options), models, (Station("1", 1, "n"),), _BUDGET), _NAMES)
+    full_fps = full_speed(models, _home(options), "n")
     fps = round(full_fps * _SHARE, 1)
     seconds = options.seconds or (_QUICK_S if options.quick else _SECONDS)
     rounds = options.rounds or (1 if options.quick else 5)
@@ -95,9 +96,9 @@ def run(options: Options) -> dict[str, Any]:
 def _idle(options: Options, models: Models) -> dict[str, Any]:
     """Return the time from JPEG to JSON beyond decoding and the network, on a box whose line has no frames."""
     station = Station("1", _HARDLY_EVER_FPS, "n", stalls=False)
-    plant = replace(_plant(options, models, station), folder=options.folder / "idle")
+    plant = replace(_plant(options, models, station), stations=(station, Station("2", 1, "n")))
     asked = Asked()
-    with started(replace(plant, stations=(station, Station("2", 1, "n")))) as device:
+    with started(plant) as device:
         _until_ready(device, plant)
         begun = _web_bytes(device)
         requester, path = Requester(plant.web_port, _SMALL), models["n"].reference.partition("@")[0]
@@ -121,7 +122,12 @@ def _plant(options: Options, models: Models, station: Station) -> Plant:
     token.write_text(f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}")
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    return Plant(options.folder / "plant", models, (station,), _BUDGET, web_port=port, web_token=token)
+    return Plant(_home(options), models, (station,), _BUDGET, web_port=port, web_token=token)
+
+
+def _home(options: Options) -> Path:
+    """Return the only folder of agents, because one without artifacts builds them while it is measured."""
+    return options.folder / "plant"
 
 
 def _until_ready(device: Device, plant: Plant) -> None:

@@ -53,10 +53,7 @@ def follow(state: State, line: Line, now: Now) -> list[Action]:
     if not one.is_over:
         why = _moved_on(state, line, one)
         if why is not None:
-            target = line.assignment.target
-            chosen = target is not None and target.reference == one.candidate
-            one.is_interrupted = why.reason == "superseded" and not chosen
-            return end(state, line, "stopped", why, now)
+            return _interrupt(state, line, one, why, now)
         actions = _go_on(state, line, one)
     actions += _warn(state, line, one)
     if actions or now.monotonic_s >= one.tell_at_s:
@@ -189,6 +186,16 @@ def _go_on(state: State, line: Line, one: Comparison) -> list[Action]:
     one.stage, one.number = Stage.LOADING, preload.next_number(state)
     hold_s = line.rules.changeover_timeout_s + _HOLD_S
     return [PrepareModel(line.id, one.number, candidate, hold_s, preload.ARTIFACT_S)]
+
+
+def _interrupt(state: State, line: Line, one: Comparison, why: Verdict, now: Now) -> list[Action]:
+    """End a comparison whose line has moved on; one that an alias began may go on, and says so."""
+    target = line.assignment.target
+    is_chosen = target is not None and target.reference == one.candidate
+    one.is_interrupted = why.reason == "superseded" and not is_chosen
+    if one.is_interrupted and line.rules.candidate and one.candidate == line.followed.begun:
+        why = _superseded(f"{why.detail}; it goes on when {one.stable or 'its model'} serves again")
+    return end(state, line, "stopped", why, now)
 
 
 def _moved_on(state: State, line: Line, one: Comparison) -> Verdict | None:

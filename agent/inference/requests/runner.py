@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -146,33 +145,37 @@ class RequestRunner:
                     return None
                 detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
                 return NotInferred(message.number, "busy", detail)
-            with self._outlet.busy(_GRACE_S), self._charged(message.reference, size_bytes, proof):
-                return self._run_model(message, model)
+            forward = _Stopwatch(self._clock_ns)
+            with self._outlet.busy(_GRACE_S), self._charged(message.reference, size_bytes, proof, forward):
+                return self._run_model(message, model, forward)
 
     def _wait(self, message: Inference, needed_ns: float) -> Gap:
         """Wait for a gap between the lines' frames, for a while only, because another request may fit."""
         return self._outlet.slack.wait(needed_ns, min(message.deadline_ns, self._clock_ns() + _PATIENCE_NS))
 
     @contextmanager
-    def _charged(self, reference: str, size_bytes: int, proof: Measured) -> Iterator[None]:
-        """Count the block's time as that of a request's inference, also where it raises."""
+    def _charged(self, reference: str, size_bytes: int, proof: Measured, forward: "_Stopwatch") -> Iterator[None]:
+        """Count the block's time until the network's end as that of a request's inference, also where it raises.
+
+        What is decoded after that runs beside the next frame, as a line's own answers do.
+        """
         began_ns, has_failed = self._clock_ns(), True
         try:
             yield
             has_failed = False
         finally:
-            took_ns = self._clock_ns() - began_ns
+            ended_ns = self._clock_ns()
+            took_ns = (forward.ended_ns or ended_ns) - began_ns
             self._estimates.ended(reference, Measured(size_bytes, took_ns), proof, has_failed=has_failed)
-            self._outlet.slack.spent(took_ns)
+            self._outlet.slack.spent(ended_ns - began_ns)
 
     def _put_back(self, message: Inference) -> None:
         with self._changed:
             if not any(isinstance(one, Open) for one in self._waiting):
                 self._waiting.append(message)
 
-    def _run_model(self, message: Inference, model: Model) -> Message:
+    def _run_model(self, message: Inference, model: Model, forward: "_Stopwatch") -> Message:
         """Infer, write the answer into the request's block, and return its message."""
-        forward = _Stopwatch()
         block = self._memory.block(message.block)
         if isinstance(message, InferTensors):
             if not isinstance(model, TensorModel):
@@ -214,17 +217,23 @@ def _picture(message: InferPicture, block: memoryview) -> Array:
 
 
 class _Stopwatch:
-    """Context manager that measures its block in ms."""
+    """Context manager that measures its block."""
 
-    def __init__(self) -> None:
-        self.ms = 0.0
+    def __init__(self, clock_ns: Callable[[], int]) -> None:
+        self.ended_ns = 0
+        """End of the block; 0 before it."""
+        self._clock_ns: Final = clock_ns
         self._began_ns = 0
 
+    @property
+    def ms(self) -> float:
+        return round((self.ended_ns - self._began_ns) / 1e6, 3)
+
     def __enter__(self) -> None:
-        self._began_ns = time.monotonic_ns()
+        self._began_ns = self._clock_ns()
 
     def __exit__(self, *_: object) -> None:
-        self.ms = round((time.monotonic_ns() - self._began_ns) / 1e6, 3)
+        self.ended_ns = self._clock_ns()
 
 
 def _find(model: Model, message: InferPicture, picture: Array, forward: _Stopwatch) -> Objects:

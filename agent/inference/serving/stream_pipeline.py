@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +38,7 @@ class Outlet:
     busy: Callable[[float], AbstractContextManager[None]]
     """Context manager of a call that the hang watchdog times; its argument is the grace of the call (s)."""
     slack: Slack = field(default_factory=Slack)
-    """Hears of each frame that is taken and answered, for requests, which get the time between."""
+    """Hears of each frame that is taken and inferred, for requests and comparisons, which get the time between."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class _Taken:
     """The preprocessed picture, or the error that prevented it; None for the candidate's frame."""
     prepared_ns: int
     """Time at which its preprocessing ended (monotonic, ns)."""
+    inferred: Callable[[], None]
+    """Tells the slack, once, that the frame's inference has ended or was given up."""
     compared: ComparedFrame | None = None
     """Its copy, where it is of a comparison's share."""
 
@@ -116,16 +118,6 @@ class StreamPipeline:
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
 
     @property
-    def is_busy(self) -> bool:
-        """True while a frame waits or is inferred."""
-        return self._taken_ns > max(self._answered_ns, self._missed_ns) or self._slot.is_waiting()
-
-    @property
-    def taken_ns(self) -> int:
-        """Time at which the newest frame was taken (monotonic, ns)."""
-        return self._taken_ns
-
-    @property
     def period_ns(self) -> int:
         """Usual time from one frame to the next in ns; 0 where it is unknown."""
         return self._loss.period_ns
@@ -159,7 +151,9 @@ class StreamPipeline:
             return None
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
         self._outlet.slack.began(self._stream, frame.number, frame.offered_ns)
-        held.callback(self._outlet.slack.ended, self._stream)  # also after a torn frame, or a crash
+        inferred = ExitStack()
+        inferred.callback(self._outlet.slack.ended, self._stream)
+        held.callback(inferred.close)  # also after a torn frame, or a crash
         size = (frame.image.shape[0], frame.image.shape[1])
         comparing = self._line.comparing
         compared = comparing.take(self._stream, frame) if comparing is not None else None
@@ -172,7 +166,8 @@ class StreamPipeline:
             self._miss()
             return None
         prepared_ns = time.monotonic_ns()
-        return _Taken(self._order.number(), lease, frame, size, taken_ns, prepared, prepared_ns, compared)
+        number = self._order.number()
+        return _Taken(number, lease, frame, size, taken_ns, prepared, prepared_ns, inferred.close, compared)
 
     @staticmethod
     def _preprocess(lease: Lease[Model], frame: Frame) -> Prepared | BaseException:
@@ -247,7 +242,7 @@ class StreamPipeline:
         if prepared is None and taken.compared is not None:
             prepared = lease.model.prepare(taken.compared.pixels)
         with self._outlet.busy(_grace_s(lease.slot.usual_s)):
-            answer = lease.model.answer(prepared, lease.slot)
+            answer = lease.model.answer(prepared, _inference(taken))
         return Answer(lease.reference, lease.model.names, answer, lease.slot.began_ns, lease.slot.ended_ns)
 
     def _describe(self, frame: Frame, error: Exception) -> str:
@@ -263,6 +258,16 @@ class StreamPipeline:
         if count & (count - 1) == 0:
             lease.wait_for_turn()
             self._outlet.send(InferenceFailed(self._stream, lease.reference, count, detail))
+
+
+@contextmanager
+def _inference(taken: _Taken) -> Iterator[None]:
+    """Run the block as a frame's inference; a request's may begin at its end, while the frame's answer is decoded."""
+    try:
+        with taken.lease.slot:
+            yield
+    finally:
+        taken.inferred()
 
 
 def _grace_s(usual_s: float) -> float:

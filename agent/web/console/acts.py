@@ -21,6 +21,8 @@ from agent.web.console.board import Board
 
 _log: Final = logging.getLogger(__name__)
 _LONGEST_BYTES: Final = 64 * 1024
+_TOLD: Final = 400
+"""Characters of a value in the journal and on the pages."""
 _PATIENCE_S: Final = 1.0
 """A page waits so long for the final ack, and reads it among the acts after that."""
 
@@ -110,8 +112,9 @@ class Acts:
         if isinstance(content, dict):
             content = {"id": id_, **content}
         payload = content.encode() if isinstance(content, str) else msgspec.json.encode(content)
-        _log.info("event=act user=%s act=%s line=%s value=%r id=%s", user.name, asked.act, asked.line, asked.value, id_)
-        told = {"user": user.name, "act": asked.act, "line": asked.line, "value": asked.value}
+        value = _short(asked.value)
+        _log.info("event=act user=%s act=%s line=%s value=%r id=%s", user.name, asked.act, asked.line, value, id_)
+        told = {"user": user.name, "act": asked.act, "line": asked.line, "value": value}
         self._board.acted(id_, told)
         task = asyncio.ensure_future(self._final(user, topic, payload))
         self._running.add(task)  # because the loop itself keeps no task alive
@@ -138,11 +141,18 @@ def _command(user: User, asked: Asked) -> tuple[str, dict[str, Any] | str]:
         raise RefusedError(403, "role")
     content = _content(asked)
     needs_line = "{line}" in act.topic or asked.act == "rollback"
-    if content is None or (needs_line and not is_id(asked.line or "")):
+    is_wrong_line = not is_id(asked.line or "") if needs_line else not is_id(asked.line or "any")
+    if content is None or is_wrong_line:
         raise RefusedError(400, "not_understood")
     if act.stops_line(asked.value) and not asked.confirmed:
         raise RefusedError(409, "ask")
     return act.topic.format(line=asked.line), content
+
+
+def _short(value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """Return a value as journal and pages have it: a long one as the beginning of its text."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if len(text) <= _TOLD else f"{text[:_TOLD]}…"
 
 
 def _content(asked: Asked) -> dict[str, Any] | str | None:

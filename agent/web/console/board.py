@@ -17,8 +17,8 @@ CHANGES: Final = 100
 ACTS: Final = 50
 POINTS: Final = 180
 """Points of a curve, one for each `health`: 15 minutes."""
-_PLAIN: Final = ("status", "ready", "live", "phase", "model/state")
-"""Topics that carry plain text."""
+_PLAIN: Final = {"line": ("ready", "live", "phase", "model/state"), "stream": ("status",)}
+"""Topics of plain text, by what they are of, below its id; the device's own is `status`."""
 
 
 class Reader:
@@ -63,17 +63,18 @@ class Board:
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message of the device; `topic` is relative to it. An empty payload forgets the topic."""
-        if topic == "ack" or topic.endswith(("/detections", "/replay", "/summary")):
-            return
         kind, _, rest = topic.partition("/")
-        if kind == "line" and rest.endswith("/switch"):
-            self._changed_over(rest.removesuffix("/switch"), payload)
+        id_, _, name = rest.partition("/")  # an id may be any word, also that of a topic
+        if topic == "ack" or (kind == "stream" and name in {"detections", "replay", "summary"}):
+            return
+        if kind == "line" and name == "switch":
+            self._changed_over(id_, payload)
         elif topic == "alert":
             self._alert_changed(payload)
         else:
             if topic == "health":
                 self._extend_curves(payload)
-            is_plain = topic.endswith(_PLAIN) and not topic.startswith("console/")
+            is_plain = topic == "status" or name in _PLAIN.get(kind, ())
             self.put(topic, msgspec.json.encode(payload.decode("utf-8", "replace")) if is_plain else payload)
 
     def put(self, topic: str, document: bytes) -> None:

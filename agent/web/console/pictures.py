@@ -52,13 +52,33 @@ class Request:
     """Time at which it came (monotonic), so that the page can tell the device's wait from the way."""
 
 
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """A picture, and its time by a clock that nobody sets."""
+
+    picture: Picture
+    captured_s: float
+    """Time of the capture (monotonic), by the age that the wall clock gave it when it came."""
+
+    @classmethod
+    def now(cls, picture: Picture) -> "Arrived":
+        """Return a picture that comes at this moment."""
+        age_s = (time.time_ns() - picture.captured_unix_ns) / 1e9
+        return cls(picture, time.monotonic() - max(0.0, age_s))
+
+    @property
+    def age_s(self) -> float:
+        """Its present age."""
+        return time.monotonic() - self.captured_s
+
+
 @dataclass(eq=False)
 class _View:
     """One size of a stream."""
 
-    picture: Picture | None = None
+    picture: Arrived | None = None
     """The newest that pages may have."""
-    held: Picture | None = None
+    held: Arrived | None = None
     """Waits for its detections."""
     asked_s: float | None = None
     """Time of the camera's unanswered request (monotonic)."""
@@ -99,9 +119,9 @@ class _Stream:
         moment, because the next frame would be newer.
         """
         view = self.views[request.size]
-        if view.picture is None or view.picture.frame == request.frame:
+        if view.picture is None or view.picture.picture.frame == request.frame:
             return False
-        return _age_s(view.picture) <= (_FRESH_S if view.shown_s >= request.at_s else self.hold_s)
+        return view.picture.age_s <= (_FRESH_S if view.shown_s >= request.at_s else self.hold_s)
 
     def note(self, picture: Picture) -> None:
         """Learn the frames' period from a picture that came."""
@@ -148,7 +168,7 @@ class PictureHub:
         while len(one.detections) > _FRAMES:
             del one.detections[next(iter(one.detections))]
         for view in one.views.values():
-            if view.held is not None and frame >= view.held.frame:
+            if view.held is not None and frame >= view.held.picture.frame:
                 self._show(view)
 
     def tick(self) -> None:
@@ -205,14 +225,14 @@ class PictureHub:
             return
         one.note(picture)
         view = one.views[picture.size]
-        view.held, view.asked_s = picture, None
+        view.held, view.asked_s = Arrived.now(picture), None
         if one.detections and max(one.detections) >= picture.frame:
             self._show(view)
         else:
             assert self._loop is not None
-            self._loop.call_later(one.hold_s, self._show_if_held, view, picture)
+            self._loop.call_later(one.hold_s, self._show_if_held, view, view.held)
 
-    def _show_if_held(self, view: _View, picture: Picture) -> None:
+    def _show_if_held(self, view: _View, picture: Arrived) -> None:
         if view.held is picture:
             self._show(view)
 
@@ -288,18 +308,15 @@ class _Numbered(msgspec.Struct):
     frame: int
 
 
-def _age_s(picture: Picture) -> float:
-    return (time.time_ns() - picture.captured_unix_ns) / 1e9
-
-
-def _message(stream: str, one: _Stream, picture: Picture, waited_s: float) -> bytes:
+def _message(stream: str, one: _Stream, arrived: Arrived, waited_s: float) -> bytes:
     """Return the length of a JSON header (4 bytes, big-endian), the header, and the JPEG file."""
+    picture = arrived.picture
     oldest = picture.frame - (int(_BOX_AGE_S / one.period_s) if one.period_s > 0 else 0)
     fitting = [frame for frame in one.detections if oldest <= frame <= picture.frame]
     header: dict[str, Any] = {
         "stream": stream,
         "frame": picture.frame,
-        "age_ms": round(_age_s(picture) * 1000, 1),
+        "age_ms": round(arrived.age_s * 1000, 1),
         "waited_ms": round(waited_s * 1000, 1),
         "detections": msgspec.Raw(one.detections[max(fitting)]) if fitting else None,
     }

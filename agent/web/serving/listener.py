@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 MOST: Final = 320
@@ -49,7 +50,8 @@ class Listener(socket.socket):
         self._open: Final[Counter[str]] = Counter()
         try:
             self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._end_dead_peers()
+            with suppress(OSError):  # because a kernel without them can serve all the same
+                self._end_dead_peers()
             self.bind(address)
             self.listen(128)
         except OSError:

@@ -11,6 +11,7 @@ import pytest
 from support.waiting import until
 
 from agent.inference.backends.tensors.tensor_model import Array, TensorModel
+from agent.inference.requests import tensor_blocks
 from agent.inference.requests.runner import RequestRunner
 from agent.inference.serving.slack import Gap, Slack
 from agent.messages.children import Message
@@ -145,6 +146,21 @@ def test_a_request_that_is_refused_early_shortens_no_estimate(plant: Plant, ask:
         ask()
     line(plant)
     assert is_busy(ask())
+
+
+def test_an_answer_is_written_after_the_gap(
+    plant: Plant, ask: Callable[..., Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(answers: dict[str, Array], block: memoryview) -> tuple[TensorAt, ...]:
+        plant.ns += 50 * MS
+        return really_write(answers, block)
+
+    really_write = tensor_blocks.write
+    monkeypatch.setattr(tensor_blocks, "write", slowly)
+    plant.takes_ms = 80
+    ask()
+    line(plant)
+    assert isinstance(ask(), Tensors)
 
 
 def test_one_slow_inference_does_not_close_a_model(plant: Plant, ask: Callable[..., Message]) -> None:

@@ -13,7 +13,7 @@ from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.deadline import deadline_s
 from agent.inference.comparing.share import is_of_share
-from agent.inference.comparing.slack import Slack
+from agent.inference.serving.slack import Gap, Slack
 from agent.messages.canary import (
     CanaryMode,
     Compare,
@@ -120,8 +120,7 @@ def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(
 def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its_frames(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_comparison, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(Slack, "fits", lambda _self, duration_s: duration_s < 0)
+    monkeypatch.setattr(Slack, "wait", lambda _self, needed_ns, _until: Gap.TOO_SHORT if needed_ns else Gap.FOUND)
     pair.run()
     for frame in range(3):
         pair.plant.detect()
@@ -132,8 +131,15 @@ def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its
     assert [begun.acquire(blocking=False) for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_in_a_gap_the_model_that_serves_keeps_its_priority_because_a_frame_may_wait_for_it(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("shadow", ["idle", "normal", "idle"]),  # its frame, and both models' moved ones
+        ("canary", ["normal"] * 3),  # because the candidate's next frame may wait for its own moved one
+    ],
+)
+def test_in_a_gap_a_model_whose_frame_may_wait_for_it_keeps_its_priority(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, mode: CanaryMode, expected: list[str]
 ) -> None:
     priorities: list[str] = []
 
@@ -145,10 +151,10 @@ def test_in_a_gap_the_model_that_serves_keeps_its_priority_because_a_frame_may_w
     monkeypatch.setattr("agent.inference.scheduling.load_priority.lowered", lowered)
     for behaviour in pair.runtime.behaviours.values():
         behaviour.box = (10, 10, 40, 40)
-    pair.run()
+    pair.run(mode)
     pair.plant.detect()
     pair.wait_for_counts(lambda counts: counts.again == 1)
-    assert priorities == ["idle", "normal", "idle"]  # the shadow's frame, and both models' moved ones
+    assert priorities == expected
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

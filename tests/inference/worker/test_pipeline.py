@@ -105,6 +105,30 @@ def test_a_torn_frame_is_discarded_and_counted() -> None:
     assert tally.lost_since(mark) == FRAMES // 2
 
 
+class OneFrame(TearingSlot):
+    """Offers one whole frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+
+    def is_waiting(self) -> bool:
+        return not self.offered
+
+
+def test_a_request_may_begin_while_a_frames_answer_is_decoded_and_sent() -> None:
+    slot, in_flight = OneFrame(), list[int]()
+    outlet = Outlet(lambda _: in_flight.append(outlet.slack._streams["cam-1"].in_flight), lambda _: nullcontext())
+    outlet.slack.add("cam-1", slot.is_waiting)
+    line = line_with_model()
+    pipeline = StreamPipeline("cam-1", cast("SlotReader", slot), line, FrameLossCounter(slot.read), outlet)
+    pipeline.start()
+    wait_for(lambda: bool(in_flight))
+    pipeline.stop()
+    assert in_flight == [0]
+    assert outlet.slack._streams["cam-1"].in_flight == 0
+
+
 class OneTorn(TearingSlot):
     """Tears its second frame alone."""
 

@@ -13,8 +13,17 @@ import { doc, lostFor, resume, useChanges, user } from "./state.js";
 const PAGES = { plant: Plant, line: Line, models: Models, alerts: Alerts, device: Device };
 const THEMES = ["light", "dark"];
 
+// A part of the address; as it stands where somebody has broken it.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function usePlace() {
-  const read = () => location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const read = () => location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   const [place, go] = useState(read());
   useEffect(() => {
     const moved = () => go(read());
@@ -29,7 +38,7 @@ function App({ languages }) {
   const [, draw] = useState(0);
   const again = () => draw((count) => count + 1);
   const [name, ...rest] = usePlace();
-  const page = name in PAGES ? name : "plant";
+  const page = Object.hasOwn(PAGES, name) ? name : "plant";
   document.title = [t(`page.${page}`), doc("meta")?.device, "Changeover"].filter(Boolean).join(" · ");
   if (!user()) return html`<${Header} languages=${languages} draw=${again} /><${Login} />`;
   const on = (doc("alerts") ?? []).filter((one) => !one.acknowledged_by).length;

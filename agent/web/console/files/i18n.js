@@ -9,7 +9,7 @@ const get = async (name) => (await fetch(`lang/${name}.json`)).json();
 export async function load() {
   const known = await get("index");
   const asked = [localStorage.getItem("language"), ...navigator.languages.map((one) => one.slice(0, 2)), "en"];
-  code = asked.find((one) => one in known);
+  code = asked.find((one) => Object.hasOwn(known, one));
   words = await get(code);
   document.documentElement.lang = code;
   return known;
@@ -21,7 +21,7 @@ export async function choose(name) {
 }
 
 export const language = () => code;
-export const has = (key) => key in words;
+export const has = (key) => Object.hasOwn(words, key);
 
 // Returns the text of a key; {name} in it stands for a value of `values`.
 export function t(key, values = {}) {
@@ -78,6 +78,7 @@ export function duration(seconds) {
 
 export function clock(text) {
   const at = new Date(text);
+  if (Number.isNaN(at.getTime())) return "–";
   const isToday = at.toDateString() === new Date().toDateString();
   const style = { timeStyle: "medium", hourCycle: "h23" };
   return new Intl.DateTimeFormat(code, isToday ? style : { ...style, dateStyle: "short" }).format(at);

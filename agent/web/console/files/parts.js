@@ -3,7 +3,7 @@ import { html } from "./html.js";
 import { duration, has, language, said, t } from "./i18n.js";
 import { doc, lostFor, since, topics } from "./state.js";
 
-export const lines = () => doc("meta")?.lines ?? topics("line/", "/state").map((one) => one.split("/")[1]);
+export const lines = () => doc("meta")?.lines ?? topics("line/", "/phase").map((one) => one.split("/")[1]);
 export const streamsOf = (line) => (doc("meta")?.streams ?? []).filter((one) => one.line === line).map((one) => one.id);
 export const productsOf = (line) => doc("console/plant")?.lines[line]?.products ?? {};
 

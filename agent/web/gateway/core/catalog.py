@@ -74,8 +74,9 @@ class CatalogView:
 
         Without a variant it is `n`, else the smallest. Raises RequestError("not_found").
         """
-        name, _, variant = model.partition(":")
-        found = [one for one in self.seen_by(client) if one.name == name and variant in {"", one.variant}]
+        name, colon, variant = model.partition(":")
+        seen = self.seen_by(client) if variant or not colon else []
+        found = [one for one in seen if one.name == name and variant in {"", one.variant}]
         found = [one for one in found if one.variant == (variant or found[0].variant)]
         found = [one for one in found if version in {"", one.version}]
         if not found:

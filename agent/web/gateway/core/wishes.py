@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.web.gateway.core.faults import invalid
+from agent.web.gateway.core.faults import RequestError, invalid
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ def wish_of(parameters: Mapping[str, Any], outputs: tuple[str, ...] = ()) -> Wis
     return Wish(
         outputs, _number(parameters, "confidence"), _number(parameters, "iou"), _whole_number(parameters, "imgsz")
     )
+
+
+def require_served(what: str, name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise RequestError for an input or output of an extension that is not served. `what`: "inputs" or "outputs"."""
+    if parameters.get("classification"):
+        raise invalid(f"{what}: {name[:64]!r}: classification is not served")
+    if any(one.startswith("shared_memory_") for one in parameters):
+        raise RequestError("unsupported", f"{what}: {name[:64]!r}: shared memory is not served")
 
 
 def _number(parameters: Mapping[str, Any], name: str) -> float | None:

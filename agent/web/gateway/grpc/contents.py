@@ -6,7 +6,7 @@ from agent.messages.web import byte_elements
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.tensors import Tensor
-from agent.web.gateway.core.wishes import Wish, wish_of
+from agent.web.gateway.core.wishes import Wish, require_served, wish_of
 from agent.web.gateway.grpc.schema import Untyped
 
 _FIELDS: Final = {
@@ -37,6 +37,7 @@ def inputs_of(request: Untyped) -> list[Tensor]:
     made: list[Tensor] = []
     for at, one in enumerate(request.inputs):
         shape = list(one.shape)
+        require_served("inputs", one.name, _values(one))
         if not raw:
             made.append(_of_contents(one, shape))
         elif one.HasField("contents"):
@@ -48,8 +49,9 @@ def inputs_of(request: Untyped) -> list[Tensor]:
 
 def wish_in(request: Untyped) -> Wish:
     """Return what a request asks for beside its inputs. Raises RequestError."""
-    parameters = {name: _value(one) for name, one in request.parameters.items()}
-    return wish_of(parameters, tuple(one.name for one in request.outputs))
+    for output in request.outputs:
+        require_served("outputs", output.name, _values(output))
+    return wish_of(_values(request), tuple(one.name for one in request.outputs))
 
 
 def add_outputs(response: Untyped, outputs: list[Tensor]) -> None:
@@ -70,6 +72,10 @@ def _of_contents(one: Untyped, shape: list[int]) -> Tensor:
     if one.datatype == tensors.BYTES:
         return tensors.checked(one.name, one.datatype, shape, byte_elements.joined(found))
     return tensors.of_numbers(one.name, one.datatype, shape, list(found))
+
+
+def _values(one: Untyped) -> dict[str, Any]:
+    return {name: _value(parameter) for name, parameter in one.parameters.items()}
 
 
 def _value(one: Untyped) -> Any:  # noqa: ANN401 - one of five kinds

@@ -15,6 +15,8 @@ _WHOLE_S: Final = 30.0
 _MOST_DIGITS: Final = 10
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Of zlib, by the content's coding."""
+_MOST_MEMBERS: Final = 16
+"""A gzip body may be several files in a row; each costs a copy of what is behind it."""
 
 
 async def body_of(request: Request, held: Held, most_bytes: int = MOST_BYTES) -> bytes:
@@ -55,16 +57,21 @@ async def _read(request: Request, come: bytearray, most_bytes: int) -> None:
 
 def _decompressed(content: bytes, coding: str, most_bytes: int) -> bytes:
     """Decompress a body, never more than `most_bytes` of it."""
-    reader = zlib.decompressobj(_WINDOWS[coding])
-    try:
-        whole = reader.decompress(content, most_bytes + 1)
-    except zlib.error:
-        raise invalid(f"the body is not {coding}") from None
-    if len(whole) > most_bytes:
-        raise _too_large(most_bytes)
-    if not reader.eof:
-        raise invalid(f"the {coding} body ends early")
-    return whole
+    whole = b""
+    for _ in range(_MOST_MEMBERS if coding != "deflate" else 1):
+        reader = zlib.decompressobj(_WINDOWS[coding])
+        try:
+            whole += reader.decompress(content, most_bytes + 1 - len(whole))
+        except zlib.error:
+            raise invalid(f"the body is not {coding}") from None
+        if len(whole) > most_bytes:
+            raise _too_large(most_bytes)
+        if not reader.eof:
+            raise invalid(f"the {coding} body ends early")
+        content = reader.unused_data
+        if not content:
+            return whole
+    raise invalid(f"the body has {len(content)} bytes behind its {coding} data")
 
 
 def _too_large(most_bytes: int) -> RequestError:

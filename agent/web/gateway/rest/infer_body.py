@@ -8,7 +8,7 @@ import msgspec
 from agent.web.gateway.core import json_data, tensors
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.tensors import Tensor
-from agent.web.gateway.core.wishes import Wish, wish_of
+from agent.web.gateway.core.wishes import Wish, require_served, wish_of
 from agent.web.gateway.rest.bodies import whole
 
 _MOST_TENSORS: Final = 64
@@ -81,8 +81,7 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
     if len(left):
         raise invalid(f"the body has {len(left)} bytes behind its last tensor")
     for output in body.outputs:
-        if output.parameters.get("classification"):
-            raise invalid(f"outputs: {output.name[:64]!r}: classification is not served")
+        require_served("outputs", output.name, output.parameters)
     wish = wish_of(body.parameters, tuple(one.name for one in body.outputs))
     named = frozenset(one.name for one in body.outputs if one.parameters.get("binary_data") is True)
     return InferBody(body.id, inputs, wish, named, body.parameters.get("binary_data_output") is True)
@@ -90,6 +89,7 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
 
 def _tensor(one: _Input, raw: memoryview) -> tuple[Tensor, memoryview]:
     """Return an input, and the bytes behind it."""
+    require_served("inputs", one.name, one.parameters)
     size = one.parameters.get(_SIZE)
     if size is None:
         if one.data is _UNSET:

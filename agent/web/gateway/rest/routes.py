@@ -89,7 +89,9 @@ class _Endpoint:
         response: Response | None = None
         try:
             authorization = request.headers.get("authorization", "")
-            with self._service.request(authorization, request.scope.get(SUBJECT, "")) as admitted:
+            # A browser presents its certificate to any page's request; those that change something have an Origin.
+            subject = "" if "origin" in request.headers else request.scope.get(SUBJECT, "")
+            with self._service.request(authorization, subject) as admitted:
                 await sending.run(await self._answered(request, admitted), admitted.held)
         except RequestError as error:
             response = refusal(error)
