@@ -12,6 +12,7 @@ UNIT: Final = (
     "app/test_index_watch.py",
     "app/test_ledger.py",
     "app/test_memory_check.py",
+    "app/test_memory_guard.py",
     "app/test_model_processors.py",
     "app/test_log_level.py",
     "app/test_ordered_models.py",

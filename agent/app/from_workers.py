@@ -82,6 +82,8 @@ class FromWorkers:
         for notice in self._topics.say_cache(message, group):
             self._decide(notice)
         self._memory_check.told(message, time.monotonic(), group)
+        if isinstance(message, children.MemoryKept):
+            self._workers.leaked(group, message.bytes)
         if isinstance(message, children.CacheState) and self._state.orders.job is not None:
             self._decide(ModelsLoading(tuple(one.model for one in message.models)))
 

@@ -86,7 +86,9 @@ class Worker:
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)
         self._pipelines: Final[list[StreamPipeline]] = []
-        self._comparisons: Final = Comparisons(self._cache, self._lines, outlet.send, self._idle_cpu.paused)
+        self._comparisons: Final = Comparisons(
+            self._cache, self._lines, outlet.send, outlet.slack, self._idle_cpu.paused
+        )
         link = setup.requests
         self._requests: Final = RequestServer(link, self._loads, self._cache, outlet) if link is not None else None
         self._running: Final = ExitStack()

@@ -87,6 +87,19 @@ def test_a_group_changes_over_while_the_other_has_no_worker(plant: RunningAgent)
     plant.until_said("line/line-2/ready", "open", mark)
 
 
+def test_requests_of_a_group_without_lines_yield_to_the_lines_of_others(
+    make_agent: Callable[..., RunningAgent],
+) -> None:
+    def with_clients_apart(settings: dict[str, Any]) -> None:
+        settings["group"] = {"mes": {}}
+        settings["web"] = {"client": [{"name": "mes", "token_file": "mes.token", "group": "mes"}]}
+
+    agent = make_agent(with_clients_apart)
+    agent.logged("event=child_up child='worker mes'")
+    agent.ready("bottle-500")
+    assert worker(agent, "mes").nice() == min(19, worker(agent, "default").nice() + 10)
+
+
 def test_cache_meta_and_health_know_the_groups(plant: RunningAgent) -> None:
     plant.until(lambda: plant.on("health"))
     meta = json.loads(plant.value("meta") or "{}")
@@ -127,9 +140,8 @@ def orders(tmp_path: Path) -> Path:
     return tmp_path / "orders"
 
 
-@pytest.fixture
-def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
-    """Give an agent whose group `press` has a worker that does as the orders say."""
+def odd_press(orders: Path) -> Callable[[ChildSpec], ChildSpec]:
+    """Return what makes the worker of the group `press` one that does as the orders say."""
 
     def odd(spec: ChildSpec) -> ChildSpec:
         if spec.name != name_of("press"):
@@ -138,10 +150,16 @@ def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHe
         environment = {**(spec.environment or {}), "ODD_WORKER": str(orders), "PYTHONPATH": tests}
         return replace(spec, command=(sys.executable, str(ODD_WORKER)), environment=environment)
 
+    return odd
+
+
+@pytest.fixture
+def here(mosquitto: Mosquitto, tmp_path: Path, orders: Path) -> Iterator[AgentHere]:
+    """Give an agent whose group `press` has a worker that does as the orders say."""
     with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
         agent = AgentHere(tmp_path, mosquitto.url, peer, in_two_groups)
         agent.sensors = Sensors()
-        agent.change_worker = odd
+        agent.change_worker = odd_press(orders)
         agent.start()
         yield agent
         agent.kill()
@@ -164,7 +182,7 @@ def test_an_endless_loop_costs_the_other_group_nothing(here: AgentHere, orders: 
 def test_a_leak_ends_at_the_groups_wall_and_costs_the_other_nothing(
     here: AgentHere, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The device is told to be small, so that the worker is ended at 600 MiB of its own."""
+    """The device is told to be small, so that the worker is ended at 854 MiB of its own."""
     monkeypatch.setattr(memory_guard, "available_bytes", lambda: 1 << 30)
     here.kill()
     here.start()
@@ -180,7 +198,7 @@ def test_a_leak_ends_at_the_groups_wall_and_costs_the_other_nothing(
     lost = json.loads(here.on("alert", mark)[0].payload)
     assert (lost["code"], lost["on"], lost["line"]) == ("worker_lost", True, "line-2")
     assert re.match(
-        r"group press: \d+ MiB of memory, its group has 598; 1024 MiB of the device's are left", lost["detail"]
+        r"group press: \d+ MiB of memory, its group has 854; 1024 MiB of the device's are left", lost["detail"]
     )
     here.until_said("line/line-2/ready", "open", mark)
     here.until(lambda: len(here.detections("cam-1", mark)) >= AFTER)

@@ -41,7 +41,8 @@ class Device:
         self.down: set[str] = set()
         self.waiting: list[tuple[str, Share | ShareRecalled]] = []
         parts = {group: MemoryLimit(part) for group, part in PARTS.items()}
-        self.ledger = ShareLedger(MemoryLimit(WHOLE), parts, self._send, lambda: self.now_s)
+        self.ended: list[str] = []
+        self.ledger = ShareLedger(MemoryLimit(WHOLE), parts, self._send, lambda: self.now_s, end=self._end)
         self._numbers = 0
 
     def _send(self, group: str, message: Share | ShareRecalled) -> bool:
@@ -49,6 +50,10 @@ class Device:
             return False
         self.waiting.append((group, message))
         return True
+
+    def _end(self, group: str, _detail: str) -> None:
+        self.ended.append(group)
+        self.dies(group)
 
     def asks(self, group: str, wanted: int, *, is_requested: bool = True) -> None:
         self._numbers += 1
@@ -166,6 +171,31 @@ def test_a_dead_worker_gives_back_what_it_borrowed_and_keeps_what_is_guaranteed(
     assert device.ledger.limits["press"].host_bytes == 300
     device.starts("press")
     device.workers["press"].in_use = 300
+
+
+def test_a_worker_whose_leak_takes_what_is_anothers_is_ended_for_it(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use, device.workers["press"].standby = 900, 100  # 600 of them did not come back
+    device.ledger.leaked("press", 600)
+    device.asks("default", 500)
+    device.deliver()
+    device.passes(1)
+    assert device.ended == ["press"]
+    assert device.workers["default"].answers == [500]
+
+
+def test_a_leak_that_is_not_what_is_missing_ends_nobody(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use = 1000
+    device.ledger.leaked("press", 100)
+    device.asks("default", 500)
+    device.passes(2)
+    device.asks("default", 500, is_requested=False)
+    device.ledger.leaked("press", 1000)
+    device.passes(2)
+    assert device.ended == []
 
 
 def test_a_worker_that_does_not_answer_holds_nobody_up_for_ever(device: Device) -> None:

@@ -90,7 +90,7 @@ def test_the_facts_of_the_moment() -> None:
     assert value("frames_dropped_total", stream="cam-1", line="line-1") == 2
     assert value("detections_total", stream="cam-1", line="line-1") == 96
     assert value("objects_total", stream="cam-1", label="cap") == 41
-    assert value("resident_models") == 2
+    assert value("resident_models") == 3
     assert value("resident_model_bytes", model="cap-check:n@3", state="active") == 70e6
     assert value("memory_budget_bytes") == 400e6
     assert value("memory_used_bytes") == 130e6

@@ -56,6 +56,10 @@ class _OpenAgent(Agent):
     def slots(self) -> Mapping[str, FrameSlot]:
         return self._streams.slots()
 
+    @property
+    def worker_pids(self) -> Mapping[str, int]:
+        return self._workers.pids()
+
     def end_trials(self) -> None:
         for line in self._state.lines.values():
             end_trial(line)
@@ -94,6 +98,10 @@ class AgentHere(RunningAgent):
     def slots(self) -> Mapping[str, FrameSlot]:
         """The frame slots by stream."""
         return self._agent.slots
+
+    def worker_pid(self, group: str) -> int:
+        """Return the process id of a group's worker, which runs."""
+        return self._agent.worker_pids[group]
 
     def end_trials(self) -> None:
         """Let each swap be long ago, so that a failing model is not rolled back."""

@@ -31,6 +31,7 @@ FACTS = Facts(
         refused={"too_large": 1},
         pools={"host": (300_000_000, 30_000_000), "device": (400_000_000, 130_000_000)},
         pooled={("cap-check:n@3", "active", "device"): 70_000_000},
+        loaded=3,
     ),
     link=LinkFacts(
         is_up=True,

@@ -21,7 +21,7 @@ from agent.processes.child import run_child
 
 ORDERS = Path(os.environ["ODD_WORKER"])
 HOARD: list[bytes] = []
-LEAKED = b"x" * (32 << 20)
+LEAKED = b"x" * (48 << 20)
 
 
 def ordered(word: str) -> bool:

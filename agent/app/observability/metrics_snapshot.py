@@ -103,5 +103,13 @@ def _cache(cache: Cache | None) -> CacheFacts:
             key = (one.model, one.state, pool)
             pooled[key] = pooled.get(key, 0) + size_bytes
     return CacheFacts(
-        cache.budget_bytes, cache.used_bytes, sizes, evicted, refused, pools, pooled, dict(cache.groups or {})
+        cache.budget_bytes,
+        cache.used_bytes,
+        sizes,
+        evicted,
+        refused,
+        pools,
+        pooled,
+        dict(cache.groups or {}),
+        len(cache.models),
     )

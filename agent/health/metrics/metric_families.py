@@ -88,7 +88,7 @@ def _streams(facts: Facts) -> Iterator[Metric]:
 
 
 def _cache(cache: CacheFacts) -> Iterator[Metric]:
-    yield _gauge("resident_models", "Models that are loaded.", _one(len(cache.models)))
+    yield _gauge("resident_models", "Models that are loaded.", _one(cache.loaded))
     models = [(key, size) for key, size in cache.models.items()]
     yield _gauge("resident_model_bytes", "Bytes charged for a loaded model.", models, "model", "state")
     yield _counter("evictions", "Models unloaded to make room, by reason.", _labelled(cache.evicted), "reason")

@@ -53,6 +53,8 @@ class CacheFacts:
     """Bytes of each resident model in each pool, by (reference, state, pool)."""
     groups: Mapping[str, CacheGroup] = field(default_factory=dict)
     """Share of each group; empty where there is one only."""
+    loaded: int = 0
+    """Number of resident models; one that several groups have counts for each."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Final
 from agent.inference.backends import Model
 from agent.inference.comparing.line_comparison import LineComparison, Parts
 from agent.inference.comparing.memory_growth import MemoryGrowth
-from agent.inference.comparing.slack import Slack
 from agent.inference.memory.cache import Cache
 from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.slack import Slack
 from agent.inference.serving.stream_pipeline import StreamPipeline
 from agent.messages.canary import CanaryReason, Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
 from agent.messages.children import Message
@@ -32,11 +32,13 @@ class Comparisons:
         cache: Cache[Model],
         lines: Mapping[str, ActiveModelGate[Model]],
         send: Callable[[Message], None],
+        slack: Slack,
         pausing: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._cache: Final = cache
         self._lines: Final = lines
         self._send: Final = send
+        self._slack: Final = slack
         self._pausing: Final = pausing
         self._pipelines: tuple[StreamPipeline, ...] = ()
         self._lock: Final = threading.Lock()
@@ -76,7 +78,7 @@ class Comparisons:
             self._refuse(request, "implausible", oddity)
             return
         give_up = partial(self._give_up, request)
-        parts = Parts(entry, self._cache, line, Slack(self._pipelines), self._pausing, give_up)
+        parts = Parts(entry, self._cache, line, self._slack, self._pausing, give_up)
         comparison = LineComparison(request, parts, partial(self._pace, request.line))
         with self._lock:
             self._running[request.line] = comparison, MemoryGrowth(self._cache, request.memory_bytes)

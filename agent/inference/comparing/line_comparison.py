@@ -18,13 +18,13 @@ from agent.inference.comparing.deadline import USUAL_TIMES, DeadlineCaller, dead
 from agent.inference.comparing.kept_frames import FrameKeeper
 from agent.inference.comparing.matching import FrameAnswer, compare
 from agent.inference.comparing.share import is_of_share
-from agent.inference.comparing.slack import Slack
 from agent.inference.comparing.steadiness import move_of, moved, unsteadiness
 from agent.inference.comparing.tally import Tally
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.scheduling import load_priority
 from agent.inference.serving.comparing import Answer, LineAnswer
 from agent.inference.serving.line_gate import ActiveModelGate
+from agent.inference.serving.slack import Gap, Slack
 from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.canary import CanaryReason, Compare, KeptFrame
 from agent.messages.errors import ModelError, OutOfMemoryError
@@ -35,9 +35,8 @@ from agent.processes.threads import RestartedThread
 _LOG: Final = logging.getLogger(__name__)
 _WAITING: Final = 2
 """Frames that wait for slack; a further one is skipped, and counted."""
-_PATIENCE_S: Final = 0.5
+_PATIENCE_NS: Final = 500_000_000
 """Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
-_LOOK_S: Final = 0.002
 _MARGIN: Final = 1.2
 """Factor on an inference's usual duration that must fit before the next frame."""
 HUNG_S: Final = 2.0
@@ -242,25 +241,20 @@ class LineComparison:
     def _wait_for_slack(self, entry: Entry[Model], *, may_delay: bool = False) -> bool:
         """Wait until an inference disturbs no frame; False where there is no such time soon.
 
-        It must end before the next frame is due. Where no gap is so long, it may begin at idle priority while no frame
-        is in work, unless it is of a model that serves, whose next frame would wait for it: that must be allowed.
+        It must end before the next frame is due. Where no gap is so long, it may begin at idle priority as soon as no
+        frame is in work, unless it is of a model that serves, whose next frame would wait for it: that must be allowed.
         """
         model = entry.model
         if model is None:
             return False
-        needed_s = _MARGIN * (self._usual_s if entry is self._parts.entry else model.places.usual_s)
+        usual_s = self._usual_s if entry is self._parts.entry else model.places.usual_s
         may_disturb = may_delay or (not self._serves(entry) and self._can_step_back(model))
-        since_s, slack = time.monotonic(), self._parts.slack
-        while not self._is_over:
-            if slack.fits(needed_s):
-                return True
-            waited_s = time.monotonic() - since_s
-            if may_disturb and waited_s >= _PATIENCE_S and slack.is_idle():
-                return True
-            if waited_s >= (2 * _PATIENCE_S if may_disturb else _PATIENCE_S):
-                return False
-            time.sleep(_LOOK_S)
-        return False
+        return self._finds_gap(_MARGIN * usual_s) or (may_disturb and self._finds_gap(0.0))
+
+    def _finds_gap(self, needed_s: float) -> bool:
+        slack = self._parts.slack
+        found = slack.wait(needed_s * 1e9, slack.clock_ns() + _PATIENCE_NS)
+        return found is Gap.FOUND and not self._is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
         """Return True for a model whose next frame may be due, which would wait for its inference in slack."""
@@ -281,8 +275,8 @@ class LineComparison:
             if model is None:
                 return None
             self._slack_since_s = time.monotonic()
+            began_ns = time.monotonic_ns()
             try:
-                began_ns = time.monotonic_ns()
                 prepared = model.prepare(pixels)
                 with self._parts.pausing():
                     lowered = load_priority.lowered("normal" if self._serves(entry) else "idle", may_stay=False)
@@ -290,6 +284,7 @@ class LineComparison:
                 ended_ns = time.monotonic_ns()
             finally:
                 self._slack_since_s = 0.0
+                self._parts.slack.spent(time.monotonic_ns() - began_ns)
             if is_timed:
                 self._note_usual((ended_ns - began_ns) / 1e9)
                 self.tally.shadowed((ended_ns - began_ns) / 1e6)

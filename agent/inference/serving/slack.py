@@ -1,6 +1,7 @@
-"""Knows when the lines' frames are due, so that a request is inferred only where it ends before the next one.
+"""Knows when the lines' frames are due, so that what is no frame of theirs is inferred only where it ends before.
 
-A stream without a pace (`fps = 0`) takes all the time there is. Beside such streams alone requests get a share of it.
+Requests and the second inferences of comparisons are its guests. A stream without a pace (`fps = 0`) takes all the time
+there is; beside such streams alone guests get a share of it.
 """
 
 import math
@@ -16,9 +17,9 @@ _NEWEST: Final = 0.125
 _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
 _LATE_OF_PERIOD, _LATE_OF_FRAME = 0.05, 0.1
-"""Limits by which a request may reach beyond the next frame's time: shares of the period, and of a frame's duration."""
+"""Limits by which a guest may reach beyond the next frame's time: shares of the period, and of a frame's duration."""
 _SHARE: Final = 0.1
-"""Share of the time that requests get beside streams without a pace."""
+"""Share of the time that guests get beside streams without a pace."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 
@@ -46,7 +47,7 @@ class _Stream:
 
     @property
     def due_ns(self) -> float:
-        """Time until which a request may reach."""
+        """Time until which a guest may reach."""
         return self.offered_ns + self.period_ns + self.late_ns
 
     @property
@@ -74,7 +75,7 @@ class _Stream:
 class Slack:
     """The time that lines leave between their paced frames. Owner: the worker.
 
-    Threading: any thread; one request's inference at a time.
+    Threading: any thread. A gap is found by each guest that waits for one.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -82,7 +83,7 @@ class Slack:
         self._changed: Final = threading.Condition()
         self._streams: Final[dict[str, _Stream]] = {}
         self._shared_from_ns = 0.0
-        """Time from which on a request may begin beside streams without a pace."""
+        """Time from which on a guest may begin beside streams without a pace."""
         self._is_stopping = False
 
     def add(self, stream: str, is_waiting: Callable[[], bool], *, is_paced: bool = True) -> None:
@@ -111,12 +112,12 @@ class Slack:
                 self._changed.notify_all()
 
     def spent(self, took_ns: float) -> None:
-        """Record that a request's inference took so long, and has just ended."""
+        """Record that a guest's inference took so long, and has just ended."""
         with self._changed:
             self._shared_from_ns = self.clock_ns() + took_ns * (1 / _SHARE - 1)
 
     def stop(self) -> None:
-        """End every wait; no request begins any more."""
+        """End every wait; no guest begins any more."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()

@@ -38,7 +38,7 @@ class Outlet:
     busy: Callable[[float], AbstractContextManager[None]]
     """Context manager of a call that the hang watchdog times; its argument is the grace of the call (s)."""
     slack: Slack = field(default_factory=Slack)
-    """Hears of each frame that is taken and inferred, for requests, which get the time between."""
+    """Hears of each frame that is taken and inferred, for requests and comparisons, which get the time between."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,6 @@ class StreamPipeline:
         """Return the times (monotonic, ns) at which frames were last taken, answered and missed; from any thread."""
         moments = (self._taken_ns, self._answered_ns, self._missed_ns)
         return StreamProgress(self._stream, *moments, self._missed, int(self._line.usual_s * 1e9))
-
-    @property
-    def is_busy(self) -> bool:
-        """True while a frame waits or is inferred."""
-        return self._taken_ns > max(self._answered_ns, self._missed_ns) or self._slot.is_waiting()
-
-    @property
-    def taken_ns(self) -> int:
-        """Time at which the newest frame was taken (monotonic, ns)."""
-        return self._taken_ns
 
     @property
     def period_ns(self) -> int:

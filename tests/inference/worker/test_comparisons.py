@@ -13,7 +13,7 @@ from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.deadline import deadline_s
 from agent.inference.comparing.share import is_of_share
-from agent.inference.comparing.slack import Slack
+from agent.inference.serving.slack import Gap, Slack
 from agent.messages.canary import (
     CanaryMode,
     Compare,
@@ -120,8 +120,7 @@ def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(
 def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its_frames(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_comparison, "_PATIENCE_S", 0.05)
-    monkeypatch.setattr(Slack, "fits", lambda _self, duration_s: duration_s < 0)
+    monkeypatch.setattr(Slack, "wait", lambda _self, needed_ns, _until: Gap.TOO_SHORT if needed_ns else Gap.FOUND)
     pair.run()
     for frame in range(3):
         pair.plant.detect()

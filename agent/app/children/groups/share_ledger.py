@@ -42,12 +42,20 @@ class ShareLedger:
         guaranteed: Mapping[str, MemoryLimit],
         send: Send,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        end: Callable[[str, str], None] = lambda _group, _detail: None,
     ) -> None:
-        """Store the arguments; `send(group, message)` returns False where the group's worker is down."""
+        """Store the arguments; `send(group, message)` returns False where the group's worker is down.
+
+        `end(group, detail)` ends a worker that has leaked what is guaranteed to another group.
+        """
         self._whole: Final = whole
         self.guaranteed: Final = guaranteed
         self._send: Final = send
         self._clock: Final = clock
+        self._end: Final = end
+        self._leaked: Final[dict[str, int]] = {}
+        """Bytes that did not come back from unloaded models, by group."""
         self._limits: Final = dict(guaranteed)
         self._requests: Final[dict[str, _Request]] = {}
         self._recalls: Final[dict[str, ShareRecalled]] = {}
@@ -75,8 +83,13 @@ class ShareLedger:
         self._limits[group] = _smaller(self._limits[group], _larger(held.limit, _NOTHING))
         self._settle()
 
+    def leaked(self, group: str, size_bytes: int) -> None:
+        """Record the bytes that unloaded models of a group have not given back."""
+        self._leaked[group] = size_bytes
+
     def lost(self, group: str) -> None:
         """Record that a group's worker is gone, and with it what it has borrowed."""
+        self._leaked.pop(group, None)
         self._requests.pop(group, None)
         recalled = self._recalls.pop(group, None)
         kept = _smaller(self._limits[group], self.guaranteed[group])
@@ -122,6 +135,8 @@ class ShareLedger:
         is_guaranteed = _is_within(request.asked.limit, self.guaranteed[group]) and request.asked.is_requested
         if request.recalls and not is_guaranteed:
             return True
+        if request.recalls > 1 and self._ends_a_leak(group, request):
+            return False
         request.recalls += 1
         request.again_s = now_s + _AGAIN_S if request.recalls > 1 else now_s
         self._recall(group, request, evict=request.recalls > 1)
@@ -144,6 +159,18 @@ class ShareLedger:
                 self._limits[other] = _smaller(
                     self._limits[other], target
                 )  # because nothing is in the memory of a worker that is down
+
+    def _ends_a_leak(self, group: str, request: _Request) -> bool:
+        """End the worker whose leak in borrowed memory alone keeps `group` from its own part; False without one."""
+        lacking_bytes = _total(_minus(self._missing(group, request), self._free()))
+        for other, limit in self._limits.items():
+            leaked_bytes = min(self._leaked.get(other, 0), _total(_minus(limit, self.guaranteed[other])))
+            if other != group and lacking_bytes <= leaked_bytes:
+                self._leaked.pop(other)
+                detail = f"unloaded models did not give back {leaked_bytes >> 20} MiB that group {group} needs"
+                self._end(other, detail)
+                return True
+        return False
 
     def _missing(self, group: str, request: _Request) -> MemoryLimit:
         return _minus(_smaller(request.asked.limit, self._whole), self._limits[group])
@@ -170,6 +197,10 @@ def _smaller(one: MemoryLimit, other: MemoryLimit) -> MemoryLimit:
 
 def _larger(one: MemoryLimit, other: MemoryLimit) -> MemoryLimit:
     return MemoryLimit(max(one.host_bytes, other.host_bytes), max(one.device_bytes, other.device_bytes))
+
+
+def _total(one: MemoryLimit) -> int:
+    return one.host_bytes + one.device_bytes
 
 
 def _is_within(one: MemoryLimit, other: MemoryLimit) -> bool:

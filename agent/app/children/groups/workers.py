@@ -23,8 +23,8 @@ from agent.messages.groups.told import MetaGroup
 from agent.processes.supervisor import ChildSpec, Supervisor
 from agent.settings import Settings
 
-_PEAK_BYTES: Final = 256 << 20
-"""Memory that a load takes for a moment beyond its model, and that its group may always take."""
+_PEAK_BYTES: Final = 512 << 20
+"""Memory beyond models and runtime that a group may always take: a load's peak, and the 0.3 GB of torch."""
 
 
 class Workers:
@@ -63,7 +63,7 @@ class Workers:
         if len(self._children) == 1:
             return {}
         parts = guaranteed(self._settings, whole)
-        self._ledger = ShareLedger(as_limit(whole), parts, self.send)
+        self._ledger = ShareLedger(as_limit(whole), parts, self.send, end=self.restart)
         device = DeviceMemory.read()
         beside = PROCESSES_BYTES + CAMERA_BYTES * len(self._settings.stream) + beside_bytes(self._settings)
         # Less what a cap on the models of all lines begins at, because a leak of one group must not bring it on.
@@ -104,6 +104,11 @@ class Workers:
             else:
                 self._ledger.held(group, message)
             self._set_walls()
+
+    def leaked(self, group: str, size_bytes: int) -> None:
+        """Record the bytes that unloaded models of a group have not given back."""
+        if self._ledger is not None:
+            self._ledger.leaked(group, size_bytes)
 
     def send_to_line(self, line: str, message: Message) -> bool:
         """Send to the worker that serves a line; False where it is down."""

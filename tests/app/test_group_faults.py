@@ -1,0 +1,125 @@
+"""The line of one group while the other's worker crashes, leaks, loops or is killed: frames lost, latency beside calm.
+
+`pytest -m soak -s tests/app/test_group_faults.py` prints the figures; calm and faults take turns.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app.test_groups import in_two_groups, odd_press
+from support.agent_here import AgentHere, Sensors
+from support.brokers import Mosquitto
+
+from agent.app.children.groups import memory_guard
+from agent.bench.figures import percentile, rounded
+from agent.mqtt.blocking_client import connected
+from agent.mqtt.endpoint.link_settings import LinkSettings
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+FPS = 10
+FRAMES = 100
+"""Of each window, of which the ones with a fault last until the other group is ready again at the least."""
+SMALL_BYTES = 1 << 30
+"""Available memory that the device is said to have, so that a worker is ended at 854 MiB of its own."""
+
+pytestmark = pytest.mark.soak
+
+
+@dataclass
+class Window:
+    """The frames of one line in some time, of all rounds."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    missing: int = 0
+
+    def take(self, frames: list[dict[str, Any]], after: int) -> None:
+        """Add frames, the first of which has to follow frame `after`."""
+        numbers = [one["frame"] for one in frames]
+        self.latencies_ms += [one["latency_ms"] for one in frames]
+        self.missing += numbers[-1] - after - len(numbers)
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    return tmp_path / "orders"
+
+
+@pytest.fixture
+def plant(mosquitto: Mosquitto, tmp_path: Path, orders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentHere]:
+    """Give an agent with a line in each of two groups, of which `press` has a worker that does as the orders say."""
+
+    def changes(settings: dict[str, Any]) -> None:
+        in_two_groups(settings)
+        settings["stream"] = [one | {"fps": FPS} for one in settings["stream"] if one["id"] != "cam-2"]
+
+    monkeypatch.setattr(memory_guard, "available_bytes", lambda: SMALL_BYTES)
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
+        agent = AgentHere(tmp_path, mosquitto.url, peer, changes)
+        agent.sensors = Sensors()
+        agent.change_worker = odd_press(orders)
+        agent.start()
+        yield agent
+        agent.kill()
+
+
+def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere, orders: Path) -> None:
+    def signalled(number: signal.Signals) -> Callable[[], None]:
+        return lambda: os.kill(plant.worker_pid("press"), number)
+
+    faults: dict[str, Callable[[], object]] = {
+        "crash": signalled(signal.SIGSEGV),
+        "leak": lambda: orders.write_text("leak"),
+        "loop": lambda: orders.write_text("spin"),
+        "kill": signalled(signal.SIGKILL),  # as the kernel does where memory is short
+    }
+    plant.until_said("status", "online")
+    plant.ready("bottle-500")
+    plant.ready("open", "line-2")
+    plant.until(lambda: plant.detections("cam-1"))
+    calm, beside = Window(), {name: Window() for name in faults}
+    for _ in range(ROUNDS):
+        for name, begin in faults.items():
+            watch(plant, calm)
+            mark = len(plant.heard)
+            watch(plant, beside[name], partial(suffer, plant, begin, orders, mark))
+            assert not plant.on("line/line-1/ready", mark)
+    calm_ms = percentile(calm.latencies_ms, 99)
+    figures = {
+        "calm": {"p50_ms": percentile(calm.latencies_ms, 50), "p99_ms": calm_ms, "frames": len(calm.latencies_ms)},
+        "missing": calm.missing,
+        **{
+            name: {
+                "p50_vs_calm": percentile(one.latencies_ms, 50) / percentile(calm.latencies_ms, 50),
+                "p99_vs_calm": percentile(one.latencies_ms, 99) / calm_ms,
+                "missing": one.missing,
+                "frames": len(one.latencies_ms),
+            }
+            for name, one in beside.items()
+        },
+    }
+    print("\n" + json.dumps(rounded(figures)))  # noqa: T201 - measured figures
+    assert {name: one.missing for name, one in beside.items()} == dict.fromkeys(faults, 0)
+
+
+def watch(plant: AgentHere, window: Window, suffered: Callable[[], None] = lambda: None) -> None:
+    """Take the line's frames of a while, in which something may befall the other group."""
+    mark, after = len(plant.heard), plant.detections("cam-1")[-1]["frame"]
+    suffered()
+    plant.until(lambda: len(plant.detections("cam-1", mark)) >= FRAMES)
+    window.take(plant.detections("cam-1", mark), after)
+
+
+def suffer(plant: AgentHere, begin: Callable[[], object], orders: Path, mark: int) -> None:
+    """Have the fault befall the other group's worker, and wait until its line is ready again."""
+    begin()
+    plant.until_said("line/line-2/ready", "0", mark)
+    plant.until(lambda: any(json.loads(one.payload)["code"] == "worker_lost" for one in plant.on("alert", mark)))
+    orders.unlink(missing_ok=True)
+    plant.until_said("line/line-2/ready", "open", mark)
