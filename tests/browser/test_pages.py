@@ -30,6 +30,20 @@ def test_a_page_without_a_session_asks_for_one(plant: ConsolePlant, look: Look) 
     assert looking.violations() == []
 
 
+@pytest.mark.parametrize("off_s", [-7200, 7200])
+def test_curves_go_on_where_the_panels_clock_is_wrong(plant: ConsolePlant, look: Look, off_s: int) -> None:
+    looking = look(plant)
+    looking.page.add_init_script(f"Date.now = ((now) => () => now() + {1000 * off_s})(Date.now)")
+    looking.log_in("viewer").go("line/line-1")
+
+    def points() -> int:
+        return int(looking.attribute("figure.curves", "data-points") or 0)
+
+    looking.within(lambda: points() > 0, 30)
+    first = points()
+    looking.within(lambda: points() > first, 30)
+
+
 @pytest.mark.parametrize("place", ["%", "%E0%A4%A", "constructor", "__proto__", "toString/x", "plant/%", "line/%ff"])
 def test_an_address_that_somebody_has_broken_shows_a_page(plant: ConsolePlant, look: Look, place: str) -> None:
     looking = look(plant).log_in("viewer")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -80,6 +81,14 @@ def test_what_comes_once_is_kept_as_a_short_history() -> None:
         board.take("health", health())
     points = json.loads(board.curves())["cam"]
     assert (len(points), points[0][1:]) == (POINTS, [9.9, 20.0, 40.0])
+
+
+def test_a_clock_that_is_set_back_leaves_no_points_of_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    for now_s in (100.0, 105.0, 110.0, 103.0, 108.0):
+        monkeypatch.setattr(time, "time", lambda at=now_s: at)
+        board.take("health", health())
+    assert [one[0] for one in json.loads(board.curves())["cam"]] == [100.0, 103.0, 108.0]
 
 
 def test_frames_are_not_state() -> None:

@@ -255,6 +255,34 @@ def test_pages_load_nothing_from_elsewhere_and_no_inline_script(here: ConsoleHer
     assert all("src=" in part for part in page.split("<script")[1:])
 
 
+@pytest.mark.parametrize(
+    ("takes", "coding"),
+    [
+        ("gzip, deflate, br", "gzip"),
+        ("br;q=1.0, GZIP;q=0.5", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip; q=0.000, identity", None),
+        ("identity", None),
+        ("", None),
+        ("gzipped", None),
+    ],
+)
+def test_a_file_comes_as_the_browser_takes_it(
+    here: ConsoleHere, client: TestClient, takes: str, coding: str | None
+) -> None:
+    del here
+    answer = client.get("/console/app.js", headers={"accept-encoding": takes})
+    assert answer.headers.get("content-encoding") == coding
+    assert answer.text.startswith("// ")
+
+
+def test_a_file_that_a_browser_has_does_not_come_again(client: TestClient) -> None:
+    tag = client.get("/console/app.js").headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}'):
+        assert client.get("/console/app.js", headers={"if-none-match": known}).status_code == 304
+    assert client.get("/console/app.js", headers={"if-none-match": '"other"'}).status_code == 200
+
+
 def test_the_first_load_is_small(here: ConsoleHere, client: TestClient) -> None:
     del client
     wired = sum(here.console.files.wired_bytes(name) for name in here.console.files.names() if _is_loaded(name))

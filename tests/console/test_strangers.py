@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 from support.console_here import HOST, ORIGIN, PASSWORD, ConsoleHere, TestClient
 
@@ -165,25 +166,30 @@ def test_one_session_takes_no_more_than_its_places() -> None:
     assert not places.has_for("another"), "all are taken"
 
 
-def test_pages_beyond_a_sessions_places_are_refused(here: ConsoleHere) -> None:
-    async def run() -> list[int]:
-        token, other = here.token("viewer"), here.token("operator")
-        streams, found = [], []
-        for one in [*([token] * (MOST_EACH + 1)), other]:
-            cookie = (b"cookie", f"{COOKIE}={one}".encode())
-            answer = await here.console._events.answer(
-                Request({"type": "http", "headers": [cookie], "method": "GET"}), None
-            )
-            found.append(answer.status_code)
-            if answer.status_code == 200:
-                streams.append(answer.body_iterator)  # type: ignore[attr-defined] # it is a stream
-                await streams[-1].__anext__()
-        for stream in streams:
-            await stream.aclose()
-        assert here.console.board.readers == set()
-        return found
+def test_pages_beyond_a_sessions_places_are_refused_also_where_they_come_at_once(here: ConsoleHere) -> None:
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
 
-    assert asyncio.run(run()) == [200] * MOST_EACH + [503, 200]
+    async def sent(_: object) -> None:
+        return
+
+    async def run() -> None:
+        events, greedy, other = here.console._events, here.token("viewer"), here.token("operator")
+
+        async def ask(token: str) -> Response:
+            cookie = (b"cookie", f"{COOKIE}={token}".encode())
+            return await events.answer(Request({"type": "http", "headers": [cookie], "method": "GET"}), None)
+
+        answers = [await ask(greedy) for _ in range(MOST_EACH + 1)]
+        assert [one.status_code for one in answers] == [200] * MOST_EACH + [503]
+        answers.append(await ask(other))
+        assert answers[-1].status_code == 200
+        for one in answers:
+            await one({"type": "http"}, gone, sent)
+        assert here.console.board.readers == set()
+        assert (await ask(greedy)).status_code == 200
+
+    asyncio.run(run())
 
 
 def test_who_watches_pictures_is_noticed_to_have_gone_without_asking(here: ConsoleHere, client: TestClient) -> None:

@@ -24,6 +24,7 @@ from agent.messages.web.requests import (
 )
 from agent.processes.channel import Channel, pair
 from agent.processes.slots import request_memory
+from agent.web.gateway.core import worker_link
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.worker_link import WorkerLink
 
@@ -61,6 +62,7 @@ class Plant:
 
     def __init__(self, ours: socket.socket, theirs: socket.socket, memory: int) -> None:
         self.control = Control()
+        self.memory = memory
         self.link = WorkerLink(RequestLink("default", ours.detach(), memory), cast("Any", self.control))
         self.worker: Channel[ToRequests] = Channel(theirs, ToRequests)
 
@@ -234,3 +236,21 @@ def test_answers_to_a_web_process_before_are_nobodys() -> None:
     run(test)
     run(test)
     assert len(numbers) == 4
+
+
+def test_the_pages_of_requests_all_go_back_once_none_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(one: Plant) -> None:
+        block = await one.take()
+        one.link.memory.block(block)[: 3 << 20] = bytes(3 << 20)
+        asked = asyncio.create_task(one.infer(block))
+        message = await one.heard(InferPicture)
+        monkeypatch.setattr(worker_link, "_IDLE_S", 0.01)
+        assert not one.link.tidy()
+        assert os.fstat(one.memory).st_blocks * 512 >= 3 << 20
+        one.worker.send(Found(message.number, "alpha:n@1", 2, 1.0))
+        await asked
+        one.link.turns.give_back(block)
+        await until(one.link.tidy)
+        assert os.fstat(one.memory).st_blocks == 0
+
+    run(test)

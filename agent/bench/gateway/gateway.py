@@ -31,6 +31,8 @@ _NAMES: Final = ("n", "n-b", "s")
 _BUDGET: Final = "2GiB"
 _REQUESTS: Final = 200
 _WEB: Final = "agent.web.web_process"
+_TIDY_S: Final = 8.0
+"""Time after the last request in which the web process gives back what it no longer needs."""
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -66,6 +68,8 @@ def run(options: Options) -> dict[str, Any]:
                 lost[kind] += gaps(window).missing
                 asked[kind].append(said)
         web = _web_bytes(device)
+        device.during(_TIDY_S)
+        idle = _web_bytes(device)
     calm_ms = [one.latency_ms for one in steady]
     answered = sum(one.answered for one in asked["same"]) / (rounds * (seconds + 0.5))
     return {
@@ -85,6 +89,7 @@ def run(options: Options) -> dict[str, Any]:
         "answered": {kind: sum(one.answered for one in said) for kind, said in asked.items()},
         "idle": _idle(options, models),
         "web_process_bytes": web,
+        "web_process_idle_bytes": idle,
     }
 
 
@@ -95,11 +100,20 @@ def _idle(options: Options, models: Models) -> dict[str, Any]:
     asked = Asked()
     with started(plant) as device:
         _until_ready(device, plant)
+        begun = _web_bytes(device)
         requester, path = Requester(plant.web_port, _SMALL), models["n"].reference.partition("@")[0]
         for _ in range(20 if options.quick else _REQUESTS):
             requester.detect(path, asked)
         web = _web_bytes(device)
-    return {"own_ms": spread(asked.own_ms), "whole_ms": spread(asked.whole_ms), "web_process_bytes": web}
+        device.during(_TIDY_S)
+        idle = _web_bytes(device)
+    return {
+        "own_ms": spread(asked.own_ms),
+        "whole_ms": spread(asked.whole_ms),
+        "web_process_begun_bytes": begun,
+        "web_process_bytes": web,
+        "web_process_idle_bytes": idle,
+    }
 
 
 def _plant(options: Options, models: Models, station: Station) -> Plant:

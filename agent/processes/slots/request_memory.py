@@ -14,8 +14,6 @@ BLOCK_BYTES: Final = 32 << 20
 MOST_HELD_BYTES: Final = 96 << 20
 """Most bytes of bodies and messages that the web process holds for the requests of one group."""
 ALIGNMENT: Final = 64
-_KEPT_BYTES: Final = 1 << 20
-"""Pages beyond these are given back to the system when no request comes."""
 
 
 def create(name: str) -> int:
@@ -45,6 +43,5 @@ class RequestMemory:
         return self._view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
 
     def give_back(self, number: int) -> None:
-        """Return a block's pages to the system, but for the first ones; nobody may use the block meanwhile."""
-        start = number * BLOCK_BYTES + _KEPT_BYTES
-        self._memory.madvise(MADV_REMOVE, start, BLOCK_BYTES - _KEPT_BYTES)
+        """Return a block's pages to the system; nobody may use the block meanwhile."""
+        self._memory.madvise(MADV_REMOVE, number * BLOCK_BYTES, BLOCK_BYTES)

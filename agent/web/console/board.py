@@ -137,8 +137,10 @@ class Board:
         self.put("console/changes", msgspec.json.encode(list(self._changes)))
 
     def _extend_curves(self, payload: bytes) -> None:
-        health, now_s = msgspec.json.decode(payload, type=Health), time.time()
+        health, at_s = msgspec.json.decode(payload, type=Health), round(time.time(), 1)
         for stream, one in health.streams.items():
             points = self._curves.setdefault(stream, deque(maxlen=POINTS))
             latency = one.latency_ms
-            points.append((round(now_s, 1), one.fps, latency.get("p50", 0.0), latency.get("p99", 0.0)))
+            while points and points[-1][0] > at_s:  # a clock that was set back begins before them again
+                points.pop()
+            points.append((at_s, one.fps, latency.get("p50", 0.0), latency.get("p99", 0.0)))

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from agent.web.console.access.body import RefusedError
 from agent.web.console.access.guard import refused, token_of
@@ -16,6 +18,19 @@ from agent.web.console.board import Board
 
 _BEAT_S: Final = 1.0
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+class _Page(StreamingResponse):
+    """The stream of one page, which leaves its place however it ends."""
+
+    def __init__(self, parts: AsyncIterator[bytes], place: ExitStack) -> None:
+        super().__init__(parts, media_type="text/event-stream", headers=_HEADERS)
+        self._place: Final = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream it."""
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 class Events:
@@ -33,23 +48,24 @@ class Events:
             return Response(media_type="text/event-stream", headers=_HEADERS)
         if not self._places.has_for(token):
             return refused(503, "too_many_pages")
-        return StreamingResponse(self._stream(token), media_type="text/event-stream", headers=_HEADERS)
+        place = ExitStack()
+        place.enter_context(self._places.taken(token))  # now, because many requests may be answered before one streams
+        return _Page(self._stream(token), place)
 
     async def _stream(self, token: str) -> AsyncIterator[bytes]:
         reader = self._board.open_reader()
         try:
-            with self._places.taken(token):
-                yield b"retry: 500\nevent: snapshot\ndata: %b\n\n" % self._board.snapshot()
-                beaten_s = 0.0
-                # A session may end while the page is open; asking for it also keeps an open page's session from idling.
-                while self._sessions.user_of(token) is not None:
-                    now_s = time.monotonic()
-                    if now_s - beaten_s >= _BEAT_S:
-                        beaten_s = now_s
-                        yield b'event: beat\ndata: {"now":%.3f}\n\n' % time.time()
-                    for document in await reader.changes(max(0.05, beaten_s + _BEAT_S - time.monotonic())):
-                        yield b"data: %b\n\n" % document
-                yield b"event: ended\ndata: {}\n\n"
+            yield b"retry: 500\nevent: snapshot\ndata: %b\n\n" % self._board.snapshot()
+            beaten_s = 0.0
+            # A session may end while the page is open; asking for it also keeps an open page's session from idling.
+            while self._sessions.user_of(token) is not None:
+                now_s = time.monotonic()
+                if now_s - beaten_s >= _BEAT_S:
+                    beaten_s = now_s
+                    yield b'event: beat\ndata: {"now":%.3f}\n\n' % time.time()
+                for document in await reader.changes(max(0.05, beaten_s + _BEAT_S - time.monotonic())):
+                    yield b"data: %b\n\n" % document
+            yield b"event: ended\ndata: {}\n\n"
         except RefusedError:
             return  # without an end of the session: the page asks again, for as long as the users cannot be read
         finally:

@@ -74,8 +74,22 @@ class StaticFiles:
             return Response("not found", 404, media_type="text/plain")
         # Asked for again each time, because an update must not leave old scripts beside new ones.
         headers = {"cache-control": "no-cache", "etag": file.etag, "vary": "accept-encoding"}
-        if request.headers.get("if-none-match") == file.etag:
+        if file.etag in _tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if _takes_gzip(request.headers.get("accept-encoding", "")):
             return Response(file.zipped, headers={**headers, "content-encoding": "gzip", "content-type": file.type})
         return Response(file.plain, headers={**headers, "content-type": file.type})
+
+
+def _tags(header: str) -> set[str]:
+    """Return the tags of If-None-Match; a proxy that compresses has made them weak ones."""
+    return {one.strip().removeprefix("W/") for one in header.split(",")}
+
+
+def _takes_gzip(header: str) -> bool:
+    """Return True where Accept-Encoding names gzip, and not with a weight of zero."""
+    for one in header.lower().split(","):
+        coding, _, weight = one.replace(" ", "").partition(";")
+        if coding in {"gzip", "x-gzip"}:
+            return weight.removeprefix("q=").strip("0.") != "" or not weight
+    return False

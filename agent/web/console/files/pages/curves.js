@@ -1,7 +1,7 @@
 // Frame rate and latency of a stream, over the last 15 minutes; Grafana has the history.
 import { html, useEffect, useRef } from "../html.js";
 import { language, number, t } from "../i18n.js";
-import { age, doc } from "../state.js";
+import { age, doc, now } from "../state.js";
 
 const SPAN_S = 900;
 
@@ -32,14 +32,15 @@ export function Curves({ stream }) {
   }, [stream, theme, language()]);
   useEffect(() => {
     const one = health?.streams[stream];
-    const at = Date.now() / 1000 - age("health");
-    if (!one || at - (points.current.at(-1)?.[0] ?? 0) < 2) return;
-    points.current.push([at, one.fps, one.latency_ms.p50 ?? 0, one.latency_ms.p99 ?? 0]);
-    points.current = points.current.filter(([when]) => at - when < SPAN_S);
+    // By the device's clock, as its own points are; where that was set back, points of the future go.
+    const at = now() - age("health");
+    const kept = points.current.filter(([when]) => when <= at && at - when < SPAN_S);
+    if (!one || at - (kept.at(-1)?.[0] ?? 0) < 2) return;
+    points.current = [...kept, [at, one.fps, one.latency_ms.p50 ?? 0, one.latency_ms.p99 ?? 0]];
     show(chart.current, points.current);
   }, [health]);
   const last = points.current.at(-1);
-  return html`<figure class="curves">
+  return html`<figure class="curves" data-points=${points.current.length}>
     <figcaption><strong>${stream}</strong>
       <span class="key fps">${t("curves.fps")} ${number(last?.[1], 1)}</span>
       <span class="key p50">${t("curves.p50")} ${number(last?.[2])} ms</span>
@@ -63,7 +64,7 @@ function make(place) {
     height: 190,
     legend: { show: false },
     cursor: { show: false },
-    scales: { x: { time: true, range: () => [Date.now() / 1000 - SPAN_S, Date.now() / 1000] }, fps: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] }, ms: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
+    scales: { x: { time: true, range: () => [now() - SPAN_S, now()] }, fps: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] }, ms: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
     axes: [{ ...axis, values: (_, ticks) => ticks.map((one) => hours.format(one * 1000)) }, { ...axis, scale: "fps", size: 50 }, { ...axis, scale: "ms", side: 1, size: 60, grid: { show: false } }],
     series: [
       {},
