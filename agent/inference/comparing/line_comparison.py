@@ -39,6 +39,8 @@ _PATIENCE_NS: Final = 500_000_000
 """Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
 _SLACK_RUNS: Final = 5
 """Inferences in slack of which the shortest tells what the next one needs; frames that came meanwhile delay others."""
+_UNDISTURBED_PERIODS: Final = 250
+"""Frame periods between two inferences of a shadow that fit no gap, so that they delay fewer frames than 1 in 100."""
 HUNG_S: Final = 2.0
 """Time after which an inference that was too late counts as hanging."""
 _STARVED_S: Final = 5.0
@@ -93,6 +95,7 @@ class LineComparison:
         """Start of the inference in slack that runs now (monotonic); 0.0: none."""
         self._slack_runs_s: Final[dict[bool, deque[float]]] = {is_: deque(maxlen=_SLACK_RUNS) for is_ in (True, False)}
         """Durations of preprocessing and network in slack: of the candidate (True), and of the line's model."""
+        self._disturbed_ns = 0
         self._is_over = False
         self._thread: Final = RestartedThread(self._compare_all, f"comparison of {request.line}")
 
@@ -243,16 +246,26 @@ class LineComparison:
     def _wait_for_slack(self, entry: Entry[Model], *, may_delay: bool = False) -> bool:
         """Wait until an inference disturbs no frame; False where there is no such time soon.
 
-        It must end before the next frame is due. Where no gap is so long, it may begin at idle priority as soon as no
-        frame is in work, unless it is of a model that serves, whose next frame would wait for it: that must be allowed.
+        It must end before the next frame is due. Where no gap is so long, it may now and then begin at idle priority
+        once no frame is in work, unless the model serves, so that the next frame would wait: `may_delay` allows that.
         """
         model = entry.model
         if model is None:
             return False
         runs_s = self._slack_runs_s[entry is self._parts.entry]
-        may_disturb = may_delay or (not self._serves(entry) and self._can_step_back(model))
         needed_s = min(runs_s, default=model.places.usual_s)
-        return self._finds_gap(needed_s) or (may_disturb and self._finds_gap(0.0))
+        return self._finds_gap(needed_s) or (
+            (may_delay or (not self._serves(entry) and self._may_disturb(model))) and self._finds_gap(0.0)
+        )
+
+    def _may_disturb(self, model: Model) -> bool:
+        """Return True where a model that no frame waits for may infer at idle priority beside frames, seldom."""
+        now_ns = time.monotonic_ns()
+        is_time = now_ns - self._disturbed_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
+        if not (is_time and model.processor.processor == "cpu" and load_priority.can_return()):
+            return False
+        self._disturbed_ns = now_ns
+        return True
 
     def _finds_gap(self, needed_s: float) -> bool:
         slack = self._parts.slack
@@ -262,10 +275,6 @@ class LineComparison:
     def _serves(self, entry: Entry[Model]) -> bool:
         """Return True for a model whose next frame may be due, which would wait for its inference in slack."""
         return bool(entry.serving) or self.request.mode == "canary"
-
-    @staticmethod
-    def _can_step_back(model: Model) -> bool:
-        return model.processor.processor == "cpu" and load_priority.can_return()
 
     def _answer_in_slack(
         self, entry: Entry[Model], pixels: NDArray[np.uint8], *, is_timed: bool = False

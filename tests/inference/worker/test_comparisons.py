@@ -121,6 +121,7 @@ def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Slack, "wait", lambda _self, needed_ns, _until: Gap.TOO_SHORT if needed_ns else Gap.FOUND)
+    monkeypatch.setattr(line_comparison, "_UNDISTURBED_PERIODS", 0)
     pair.run()
     for frame in range(3):
         pair.plant.detect()
