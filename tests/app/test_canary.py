@@ -85,7 +85,7 @@ def test_a_good_version_is_shadowed_then_answers_its_share_and_is_promoted(
     assert {one["model"] for one in agent.detections("cam-1", mark)} == {STABLE}
 
     since = len(agent.heard)
-    ask(agent, id="c2", mode="canary", share=0.5, frames=60, promote="auto")
+    ask(agent, id="c2", mode="canary", share=0.5, frames=100, promote="auto")
     until(agent, mode="canary", stage="running")
     running = len(agent.heard)
     promoted = until(agent, result="promoted")

@@ -104,7 +104,8 @@ def compared(state: State, message: Compared, now: Now) -> list[Action]:
     if one.counts.frames < one.frames or one.result != "running":
         return []
     if one.promote == "auto" and one.is_of_one_model:
-        return promote(state, line, [], now)
+        has_shown = one.counts.objects >= state.plant.canary.least_frames  # because frames without objects all agree
+        return promote(state, line, [], now) if has_shown else []
     one.result = "ready_to_promote"
     return [said(state, line, one), SaveSnapshot()]
 
