@@ -127,6 +127,7 @@ class Agent:
                 set_log_level=lambda level, for_s: self._levels.set_for(level, for_s, time.monotonic()),
                 count_switch=self._metrics.switched,
                 record_switch=self._records.switched,
+                record_comparison=self._records.compared,
                 answer_console=self._web.answer,
                 is_bound=lambda topic: any(one.topic == topic for one in self._state.plant.bindings),
             ),

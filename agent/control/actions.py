@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.control.comparisons.comparison import Comparison
 from agent.messages.canary import CanaryMode
 from agent.messages.events import Reply
 from agent.messages.payloads import Ack, Alert, Switch
@@ -98,6 +99,14 @@ class EndComparison:
 
 
 @dataclass(frozen=True)
+class RecordComparison:
+    """Record how a comparison of a line ended, at once, because another one may take its place in the same event."""
+
+    line: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class SetPublish:
     """Set the publish mode of a stream's detections; None restores the configured one."""
 
@@ -172,6 +181,7 @@ Action = (
     | PreloadLikely
     | CompareModels
     | EndComparison
+    | RecordComparison
     | SetPublish
     | RequeryRetained
     | Reload

@@ -21,7 +21,7 @@ DEVICE_COMMANDS: Final[tuple[DeviceCommand, ...]] = get_args(DeviceCommand)
 LINE_RETAINED: Final[tuple[OfLine, ...]] = ("ready", "phase", "model/state", "state", "canary")
 """Retained topics of a line, cleared when the line is no longer configured."""
 _JOB_STATE: Final = "state"
-_LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live")
+_LINE_SWEPT: Final[tuple[OfLine, ...]] = ("ready", "phase", "live", "canary")
 
 
 def is_id(text: str) -> bool:

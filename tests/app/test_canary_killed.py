@@ -153,5 +153,6 @@ def test_canaries_on_a_bad_day(
 
 def _two_products_each(settings: dict[str, Any]) -> None:
     products = {"bottle-500": STABLE, "17": "beta", "crate": STABLE}
+    settings["canary"] = {"least_frames": 20}  # so that a short canary promotes
     settings["line"]["line-1"] |= {"default": STABLE, "products": products}
     settings["line"]["line-2"]["products"]["shut"] = STABLE

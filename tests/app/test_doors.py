@@ -73,5 +73,20 @@ def test_a_live_that_somebody_retained_is_cleared(
     agent.until_said("line/line-1/live", "bottle-500")
 
 
+def test_a_comparison_that_the_agent_does_not_know_is_cleared(
+    make_agent: Callable[..., RunningAgent], mosquitto: Mosquitto
+) -> None:
+    """An agent whose state folder was lost knows nothing of the comparison that it had told as running."""
+    told = json.dumps({"line": "line-1", "result": "running", "boot": "before"})
+    with connected(LinkSettings("127.0.0.1", mosquitto.port, "before")) as before:
+        for line in ("line-1", "gone"):
+            before.publish(f"{BASE}/line/{line}/canary", told, retain=True)
+    agent = make_agent()
+    agent.until_said("status", "online")
+    limit_s = time.monotonic() + 60
+    while left := list(retained(mosquitto.url, f"{BASE}/line/+/canary")):
+        assert time.monotonic() < limit_s, left
+
+
 def _retained_lives(mosquitto: Mosquitto) -> list[str]:
     return list(retained(mosquitto.url, f"{BASE}/line/+/live"))

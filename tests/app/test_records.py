@@ -5,14 +5,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.plant_bench import Bench
+from support.plant_bench import BASE, Bench
 
 from agent.app.outbound.records import Records, read_served
+from agent.control.actions import Action, RecordComparison
 from agent.control.comparisons.comparison import Comparison, Stage
 from agent.messages.canary import ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
+from agent.messages.events import Received
 from agent.messages.payloads import DetectedObject
-from agent.messages.records import MOST_RECORDS, Served
+from agent.messages.records import MOST_RECORDS, ComparisonRecord, Served
 from agent.report import comparison_report
 from agent.report.page import page
 from agent.report.served_command import readable, records_of
@@ -39,6 +41,16 @@ class Device:
     def tick(self, seconds: float = 5.0) -> None:
         self.unix_s += seconds
         self.records.tick(self.unix_s)
+
+    def shadow(self, candidate: str) -> None:
+        """Ask for a shadow, and record what that ends."""
+        topic = f"{BASE}/line/line-1/canary/set"
+        self.record(self.bench.give(Received(topic, msgspec.json.encode({"candidate": candidate, "mode": "shadow"}))))
+
+    def record(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, RecordComparison):
+                self.records.compared(action.line, action.comparison)
 
     def served(self) -> list[Served]:
         return read_served(self.folder / "served" / "line-1.json")
@@ -87,6 +99,32 @@ def test_a_change_that_failed_is_recorded_with_its_reason(device: Device) -> Non
     failed = next(one for one in device.served() if one.what == "change")
     assert (failed.model, failed.result, failed.reason) == ("label-check:n@1", "failed", "hash_mismatch")
     assert any("hash_mismatch" in text for text in readable(device.served(), device.unix_s))
+
+
+def test_a_comparison_that_another_one_replaces_is_recorded(device: Device) -> None:
+    device.bench.start()
+    device.tick()
+    device.shadow("cap-check:s@3")
+    device.shadow("label-check:n@1")
+    device.tick()
+    ended = device.served()[-1]
+    assert (ended.what, ended.model, ended.result) == ("comparison", "cap-check:s@3", "stopped")
+    assert "another comparison was asked for" in (ended.detail or "")
+    kept = msgspec.json.decode((device.folder / "comparisons" / "line-1.json").read_bytes(), type=ComparisonRecord)
+    assert kept.canary.candidate == "label-check:n@1"
+
+
+def test_the_end_of_a_comparison_is_recorded_before_the_model_that_serves_next(device: Device) -> None:
+    device.bench.start()
+    device.tick()
+    device.shadow("label-check:n@1")
+    device.record(device.bench.product("17"))
+    device.bench.swap()
+    device.tick()
+    assert [(one.what, one.model) for one in device.served()[1:]] == [
+        ("comparison", "label-check:n@1"),
+        ("serves", "label-check:n@1"),
+    ]
 
 
 def test_after_a_restart_no_model_serves_until_one_does(device: Device) -> None:

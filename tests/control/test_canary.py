@@ -248,6 +248,15 @@ def test_enough_good_frames_promote_by_themselves(line: Line) -> None:
     assert assigned(line.product("bottle-500")) == [CANDIDATE], "a promotion lasts"
 
 
+@pytest.mark.parametrize("counts", [{"frames": 10, "objects": 10, "missing": 10}, {"frames": 5000, "objects": 99}])
+def test_too_few_frames_with_objects_promote_nothing_by_themselves(line: Line, counts: dict[str, Any]) -> None:
+    line.run(promote="auto", frames=10)
+    assert not assigned(line.count(**counts))
+    assert (line.told().result, line.told().stage) == ("running", "running")
+    line.count(frames=100, objects=100, agree=100_000)
+    assert line.told().result == "promoted"
+
+
 def test_enough_good_frames_wait_for_a_word_where_they_should(line: Line) -> None:
     line.run(frames=300)
     line.count(frames=300, objects=300, agree=300)

@@ -53,7 +53,7 @@ def test_it_is_compared_as_configured(tmp_path: Path) -> None:
     plant.mean("4")
     plant.begin()
     assert (plant.comparison.mode, plant.comparison.share) == ("canary", 0.2)
-    plant.count(frames=50)
+    plant.count(frames=100, objects=100, agree=100)
     plant.wait(3.0)
     assert plant.line.serving.model == "cap-check:n@4"
 
@@ -282,7 +282,7 @@ def test_a_version_that_its_alias_leaves_is_promoted_no_more_and_its_end_is_told
     else:
         plant.mean(meant)
     assert (plant.comparison.result, plant.comparison.end_reason) == ("stopped", "superseded")
-    plant.play._give(Compared("line-1", plant.comparison.number, Counts(frames=2000)))
+    plant.play._give(Compared("line-1", plant.comparison.number, Counts(frames=2000, objects=2000)))
     plant.wait(10.0)
     assert plant.line.serving.model == "cap-check:n@3"
     [(version, told)] = plant.told()

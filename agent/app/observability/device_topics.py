@@ -130,15 +130,17 @@ class DeviceTopics:
         return [TopicFilter(filter_, routes.exact(plant, filter_)) for filter_ in filters]
 
     def heard(self, message: Received) -> None:
-        """Clear the retained topics of lines, streams and jobs that are no more, and any retained `live`."""
+        """Clear the retained topics of lines, streams, jobs and comparisons that are no more, and any `live`."""
         kind, _, rest = message.topic.removeprefix(f"{self._topics.base}/").partition("/")
         id_, _, name = rest.partition("/")
         if not message.retained or not message.payload or not is_id(id_):
             return
         if kind == "line" and name == "live":
             self._clear_live(id_)
-        elif kind == "line" and name in {"ready", "phase"} and id_ not in self._state.lines:
+        elif kind == "line" and name in {"ready", "phase", "canary"} and id_ not in self._state.lines:
             self._clear([self._topics.of_line(id_, topic) for topic in LINE_RETAINED])
+        elif kind == "line" and name == "canary" and self._state.lines[id_].comparison is None:
+            self._clear([self._topics.of_line(id_, "canary")])
         elif kind == "stream" and name == "status" and id_ not in self._state.streams:
             self._clear([self._topics.of_stream(id_, "status")])
         elif kind == "job" and name == "state" and id_ not in self._state.orders.states:

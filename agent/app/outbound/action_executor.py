@@ -26,6 +26,7 @@ from agent.control.actions import (
     PublishLive,
     PublishState,
     ReadCatalog,
+    RecordComparison,
     Reload,
     RequeryRetained,
     RestartWorker,
@@ -33,6 +34,7 @@ from agent.control.actions import (
     SetLogLevel,
     SetPublish,
 )
+from agent.control.comparisons.comparison import Comparison
 from agent.control.state import Now
 from agent.messages.canary import Compare, StopComparing
 from agent.messages.children import Assign, Preload, Prepare
@@ -59,6 +61,7 @@ class Callbacks:
     set_log_level: Callable[[LogLevel, float], None]
     count_switch: Callable[[Switch], None]
     record_switch: Callable[[Switch], None]
+    record_comparison: Callable[[str, Comparison], None]
     answer_console: Callable[[Reply, bytes], bool]
     """Sends an ack to the console; returns False where the reply topic is a broker's."""
     is_bound: Callable[[str], bool]
@@ -110,7 +113,8 @@ class ActionExecutor:
 
     def _perform_rare(
         self,
-        action: SetPublish
+        action: RecordComparison
+        | SetPublish
         | RequeryRetained
         | Reload
         | ReadCatalog
@@ -139,8 +143,10 @@ class ActionExecutor:
             case _:
                 self._perform_for_models(action)
 
-    def _perform_for_models(self, action: Reload | ReadCatalog | AskSupply | EndSupply) -> None:
+    def _perform_for_models(self, action: RecordComparison | Reload | ReadCatalog | AskSupply | EndSupply) -> None:
         match action:
+            case RecordComparison():
+                self._callbacks.record_comparison(action.line, action.comparison)
             case Reload():
                 self._callbacks.reload()
             case ReadCatalog():

@@ -37,7 +37,7 @@ class Records:
         self._records: Final[dict[str, deque[Served]]] = {}
         self._models: Final[dict[str, str | None]] = {}
         self._unwritten: Final[set[str]] = set()
-        self._ends: Final[dict[str, str | None]] = {}
+        self._latest: Final[dict[str, Comparison | None]] = {}
         self._write_at_s = 0.0
         self._compare_at_s = 0.0
 
@@ -54,8 +54,7 @@ class Records:
             self._models[line.id] = None
             if kept and kept[-1].model is not None:
                 self._add(line, Served(self._now(), "serves", None, boot=self._state.plant.boot))
-            one = line.comparison
-            self._ends[line.id] = one.ended_at if one is not None else None
+            self._latest[line.id] = line.comparison
 
     def switched(self, switch: Switch) -> None:
         """Record a change that failed; one that succeeded is seen by the model that serves."""
@@ -77,6 +76,27 @@ class Records:
         )
         self._add(line, record)
 
+    def compared(self, line_id: str, one: Comparison) -> None:
+        """Record a comparison that has ended, before what its end brings about."""
+        line = self._state.lines[line_id]
+        if not self._models:
+            self._start()
+        self._write_comparison(line, one)
+        tell_end(line_id, one)
+        detail = f"{one.mode}, {one.counts.frames} frames compared"
+        detail += f": {one.end_detail}" if one.end_detail else ""
+        record = Served(
+            at=one.ended_at or self._now(),
+            what="comparison",
+            model=one.candidate,
+            product=one.product,
+            before=one.stable,
+            result=one.result,
+            reason=one.end_reason,
+            detail=detail,
+        )
+        self._add(line, record)
+
     def tick(self, now_s: float) -> None:
         """Record what has changed, and write it at most every 2 s; `now_s` is monotonic."""
         if not self._models:
@@ -84,8 +104,9 @@ class Records:
         for line in self._state.lines.values():
             if line.serving.model != self._models[line.id]:
                 self._serves(line)
-            if line.comparison is not None:
-                self._look_at(line, line.comparison)
+            if line.comparison is not None and line.comparison is not self._latest[line.id]:
+                self._latest[line.id] = line.comparison
+                self._write_comparison(line, line.comparison)
         if now_s >= self._compare_at_s:
             self._compare_at_s = now_s + _COMPARISON_S
             for line in self._state.lines.values():
@@ -105,28 +126,6 @@ class Records:
         before, self._models[line.id] = self._models[line.id], line.serving.model
         cause = line.assignment.cause if line.serving.model is not None else None
         record = Served(self._now(), "serves", line.serving.model, line.selection.product, cause, before)
-        self._add(line, record)
-
-    def _look_at(self, line: Line, one: Comparison) -> None:
-        if one.ended_at == self._ends.get(line.id):
-            return
-        self._ends[line.id] = one.ended_at
-        self._write_comparison(line, one)
-        if one.ended_at is None:
-            return
-        tell_end(line.id, one)
-        detail = f"{one.mode}, {one.counts.frames} frames compared"
-        detail += f": {one.end_detail}" if one.end_detail else ""
-        record = Served(
-            at=one.ended_at,
-            what="comparison",
-            model=one.candidate,
-            product=one.product,
-            before=one.stable,
-            result=one.result,
-            reason=one.end_reason,
-            detail=detail,
-        )
         self._add(line, record)
 
     def _add(self, line: Line, record: Served) -> None:

@@ -2,7 +2,15 @@
 
 from typing import Final, get_args
 
-from agent.control.actions import Action, CompareModels, EndComparison, PrepareModel, PublishEvent, SaveSnapshot
+from agent.control.actions import (
+    Action,
+    CompareModels,
+    EndComparison,
+    PrepareModel,
+    PublishEvent,
+    RecordComparison,
+    SaveSnapshot,
+)
 from agent.control.canary.telling import numbers, said
 from agent.control.comparisons.comparison import Comparison, Stage
 from agent.control.comparisons.totals import added
@@ -104,7 +112,8 @@ def compared(state: State, message: Compared, now: Now) -> list[Action]:
     if one.counts.frames < one.frames or one.result != "running":
         return []
     if one.promote == "auto" and one.is_of_one_model:
-        return promote(state, line, [], now)
+        has_shown = one.counts.objects >= state.plant.canary.least_frames  # because frames without objects all agree
+        return promote(state, line, [], now) if has_shown else []
     one.result = "ready_to_promote"
     return [said(state, line, one), SaveSnapshot()]
 
@@ -155,7 +164,7 @@ def end(state: State, line: Line, result: CanaryResult, why: Verdict, now: Now) 
     one.tell_at_s = float("inf")
     commands, one.commands = one.commands, []
     actions: list[Action] = [EndComparison(line.id, one.number)] if was in {Stage.STARTING, Stage.RUNNING} else []
-    actions.append(said(state, line, one))
+    actions += [said(state, line, one), RecordComparison(line.id, one)]
     if result == "rolled_back":
         actions += [PublishEvent(of_line(line.id, "switch"), _switch(line, one, now, was)), *_warn(state, line, one)]
     acks = answer_all(state, commands, "failed", _reason_of_ack(one.end_reason), one.end_detail)
