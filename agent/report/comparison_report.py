@@ -8,7 +8,7 @@ import msgspec
 
 from agent.control.canary.telling import agreement
 from agent.control.comparisons.statistics import mean_interval, wilson
-from agent.messages.canary import COMPARISONS, ClassCounts, Counts, Histogram, KeptFrame
+from agent.messages.canary import COMPARISONS, KEPT_OF, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.records import ComparisonRecord
 from agent.settings import Settings
@@ -82,9 +82,18 @@ def report_of(settings: Settings, line: str) -> Report:
         score_interval=(round(bounds[0], 5), round(bounds[1], 5)) if scored > 1 else None,
         classes={label: _class(one) for label, one in _by_count(counts)},
         latency_ms={"stable": _percentiles(counts.stable_ms), "candidate": _percentiles(counts.candidate_ms)},
-        frames=[file.stem for file in sorted(folder.glob("*.json"), reverse=True)] if folder.is_dir() else [],
+        frames=_kept(folder, record.canary.candidate),
         folder=str(folder),
     )
+
+
+def _kept(folder: Path, candidate: str) -> list[str]:
+    """Return the names of the frames that a comparison of the candidate kept, the most different first."""
+    try:
+        is_its = (folder / KEPT_OF).read_bytes() == candidate.encode()
+    except OSError:
+        return []
+    return sorted((file.stem for file in folder.glob("*.json")), reverse=True) if is_its else []
 
 
 def kept_frame(report: Report, name: str) -> tuple[KeptFrame, bytes] | None:

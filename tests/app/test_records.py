@@ -9,7 +9,7 @@ from support.plant_bench import Bench
 
 from agent.app.outbound.records import Records, read_served
 from agent.control.comparisons.comparison import Comparison, Stage
-from agent.messages.canary import ClassCounts, Counts, Histogram, KeptFrame
+from agent.messages.canary import KEPT_OF, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.payloads import DetectedObject
 from agent.messages.records import MOST_RECORDS, Served
@@ -164,14 +164,37 @@ def test_a_report_gives_figures_with_their_intervals(device: Device) -> None:
     assert comparison_report.as_json(report)["record"]["canary"]["frames"] == 400
 
 
+def keep(report: comparison_report.Report, frame: KeptFrame, of: str = "cap-check:n@4") -> None:
+    """Write a frame as a comparison of the candidate `of` keeps it."""
+    folder = Path(report.folder)
+    folder.mkdir(exist_ok=True)
+    (folder / KEPT_OF).write_text(of)
+    name = f"000000500-{frame.stream}-{frame.frame}"
+    (folder / f"{name}.json").write_bytes(msgspec.json.encode(frame))
+    (folder / f"{name}.jpg").write_bytes(b"\xff\xd8")
+
+
+def frame_of(number: int = 7, *stable: DetectedObject) -> KeptFrame:
+    return KeptFrame("cam-1", number, "2026-01-01T00:00:00.000Z", 64, 48, list(stable), [])
+
+
+@pytest.mark.parametrize("of", [b"cap-check:n@2", b"", b"\xff\xfe", None])
+def test_pictures_of_another_comparison_are_not_shown(device: Device, of: bytes | None) -> None:
+    keep(compared(device), frame_of())
+    note = device.folder / "comparisons" / "line-1" / KEPT_OF
+    if of is None:
+        note.unlink()
+    else:
+        note.write_bytes(of)
+    report = comparison_report.report_of(device.settings, "line-1")
+    assert report.frames == []
+    assert "pictures" not in "\n".join(comparison_report.readable(report))
+    assert "data:image/jpeg" not in page(report)
+
+
 def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device) -> None:
     report = compared(device)
-    folder = Path(report.folder)
-    folder.mkdir()
-    box = DetectedObject(label="<script>", class_=0, score=0.5, box=(1, 2, 3, 4))
-    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [box], [])
-    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
-    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    keep(report, frame_of(7, DetectedObject(label="<script>", class_=0, score=0.5, box=(1, 2, 3, 4))))
     html = page(comparison_report.report_of(device.settings, "line-1"))
     assert "<script>" not in html
     assert "&lt;script&gt; 0.50" in html
@@ -182,14 +205,11 @@ def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device)
 
 def test_the_page_draws_outlines_turned_boxes_and_keypoints(device: Device) -> None:
     report = compared(device)
-    folder = Path(report.folder)
-    folder.mkdir()
     mask = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), polygons=[[1, 2, 9, 2, 9, 8], [3, 3, 4, 3, 4, 4]])
     turned = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), angle=0.1, corners=((1, 2), (9, 2), (9, 8), (1, 8)))
     pose = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), keypoints=[(5, 6, 0.9), (7, 7, 0.1)])
     frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [mask, turned], [pose])
-    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
-    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    keep(report, frame)
     html = page(comparison_report.report_of(device.settings, "line-1"))
     drawn = html.replace(".0", "")
     for points in ("1,2 9,2 9,8", "3,3 4,3 4,4", "1,2 9,2 9,8 1,8"):

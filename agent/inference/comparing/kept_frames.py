@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.comparing.matching import FrameAnswer
-from agent.messages.canary import KeptFrame
+from agent.messages.canary import KEPT_OF, KeptFrame
 
 _LOG: Final = logging.getLogger(__name__)
 _MOST: Final = 32
 _NAME: Final = re.compile(r"[0-9]{9}-[A-Za-z0-9._-]+-[0-9]+\.json")
-_OF: Final = "comparison.txt"
 _JPEG_QUALITY: Final = 85
 
 
@@ -24,7 +23,7 @@ class FrameKeeper:
     """Keeper of at most 32 frames within a number of bytes; for one thread.
 
     A frame is a JPEG beside a JSON file of the same name, `DISTANCE-STREAM-FRAME`. What another comparison left is
-    deleted. Without a disk that takes them, frames are left out.
+    deleted; with a limit of 0 bytes everything is. Without a disk that takes them, frames are left out.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, of: str) -> None:
@@ -37,16 +36,19 @@ class FrameKeeper:
 
     def start(self) -> None:
         """Make the folder, and find what this comparison kept before."""
+        if not self._limit_bytes and not self._folder.exists():
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            note = self._folder / _OF
-            is_same = note.exists() and note.read_text(encoding="utf-8") == self._of
+            note = self._folder / KEPT_OF
+            is_same = self._limit_bytes > 0 and note.exists() and note.read_text(encoding="utf-8") == self._of
             for file in self._folder.iterdir():
                 if not is_same:
                     file.unlink()
                 elif _NAME.fullmatch(file.name):
                     self._sizes[file.stem] = file.stat().st_size + _size_of(file.with_suffix(".jpg"))
-            note.write_text(self._of, encoding="utf-8")
+            if self._limit_bytes:
+                note.write_text(self._of, encoding="utf-8")
         except OSError as error:
             _LOG.warning("event=frames_not_kept folder=%s detail=%r", self._folder, str(error))
 
@@ -55,7 +57,7 @@ class FrameKeeper:
     ) -> None:
         """Keep a frame, uint8 (h, w, 3) BGR, where it is among the most different ones."""
         name = f"{min(int(distance * 1000), 999_999_999):09d}-{frame.stream}-{frame.frame}"
-        if len(self._sizes) >= _MOST and name <= min(self._sizes):
+        if not self._limit_bytes or (len(self._sizes) >= _MOST and name <= min(self._sizes)):
             return
         stable, candidate = answers
         whole = msgspec.structs.replace(
