@@ -15,6 +15,8 @@ from agent.settings import Settings
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999)
 """Percentiles of the latencies that a report gives, as shares."""
+_JPEG: Final = b"\xff\xd8"
+"""First bytes of every JPEG."""
 
 
 class ReportClass(msgspec.Struct, frozen=True):
@@ -88,21 +90,27 @@ def report_of(settings: Settings, line: str) -> Report:
 
 
 def _kept(folder: Path, candidate: str) -> list[str]:
-    """Return the names of the frames that a comparison of the candidate kept, the most different first."""
+    """Return the names of the readable frames that a comparison of the candidate kept, the most different first."""
     try:
         is_its = (folder / KEPT_OF).read_bytes() == candidate.encode()
     except OSError:
         return []
-    return sorted((file.stem for file in folder.glob("*.json")), reverse=True) if is_its else []
+    names = sorted((file.stem for file in folder.glob("*.json")), reverse=True) if is_its else []
+    return [name for name in names if _read(folder, name) is not None]
 
 
 def kept_frame(report: Report, name: str) -> tuple[KeptFrame, bytes] | None:
     """Return a kept frame and its JPEG; None where it is not there any more."""
-    path = Path(report.folder) / f"{name}.json"
+    return _read(Path(report.folder), name)
+
+
+def _read(folder: Path, name: str) -> tuple[KeptFrame, bytes] | None:
+    path = folder / f"{name}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=KeptFrame), path.with_suffix(".jpg").read_bytes()
+        frame, picture = msgspec.json.decode(path.read_bytes(), type=KeptFrame), path.with_suffix(".jpg").read_bytes()
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return (frame, picture) if picture.startswith(_JPEG) else None
 
 
 def readable(report: Report) -> Iterator[str]:

@@ -215,3 +215,47 @@ def test_the_page_draws_outlines_turned_boxes_and_keypoints(device: Device) -> N
     for points in ("1,2 9,2 9,8", "3,3 4,3 4,4", "1,2 9,2 9,8 1,8"):
         assert f'points="{points}"' in drawn
     assert html.count("<circle") == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((100, 2, 200, 80), (100, 16)),  # at the top edge: inside the box
+        ((100, -9, 200, 80), (100, 14)),
+        ((100, 100, 200, 180), (100, 97)),
+        ((600, 100, 638, 180), (568, 97)),  # at the right edge
+        ((-5, 100, 60, 180), (0, 97)),
+    ],
+)
+def test_a_label_lies_within_the_picture(
+    device: Device, box: tuple[float, float, float, float], place: tuple[int, int]
+) -> None:
+    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 640, 480, [DetectedObject("seal", 0, 0.5, box)], [])
+    keep(compared(device), frame)
+    html = page(comparison_report.report_of(device.settings, "line-1")).replace(".0", "")
+    assert f'<text x="{place[0]}" y="{place[1]}" font-size="14" fill="#1f77b4">seal 0.50</text>' in html
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data"),
+    [(".json", b"{"), (".json", b"\xff"), (".jpg", b""), (".jpg", b"no picture"), (".jpg", None), (".json", None)],
+)
+def test_a_picture_that_cannot_be_read_is_not_counted(device: Device, suffix: str, data: bytes | None) -> None:
+    report = compared(device)
+    keep(report, frame_of(7))
+    keep(report, frame_of(8))
+    damaged = Path(report.folder) / f"000000500-cam-1-8{suffix}"
+    if data is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(data)
+    report = comparison_report.report_of(device.settings, "line-1")
+    assert report.frames == ["000000500-cam-1-7"]
+    assert f"pictures   1 most different frames in {report.folder}" in "\n".join(comparison_report.readable(report))
+
+
+def test_a_page_without_a_readable_picture_has_no_heading_for_them(device: Device) -> None:
+    report = compared(device)
+    keep(report, frame_of())
+    (Path(report.folder) / "000000500-cam-1-7.jpg").unlink()
+    assert "most different" not in page(comparison_report.report_of(device.settings, "line-1"))
