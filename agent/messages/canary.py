@@ -19,6 +19,8 @@ CanaryReason = Literal[
 
 COMPARISONS: Final = "comparisons"
 """Folder of the state folder that keeps what a report shows."""
+KEPT_OF: Final = "comparison.txt"
+"""File beside kept frames that holds the candidate's reference, so that none are shown as another comparison's."""
 _BUCKETS_A_DECADE: Final = 40
 """Buckets of a latency histogram by factors of ten, so that a bucket is 6 % wide."""
 _LEAST_MS: Final = 0.1
@@ -141,6 +143,7 @@ class Compare(Message, frozen=True):
     keep_bytes: int = 0
     """Size limit of the most different frames kept as pictures; 0: none."""
     keep_dir: str = ""
+    """Folder of those pictures, from which a comparison that keeps none deletes the earlier ones; empty: none."""
 
 
 class StopComparing(Message, frozen=True):

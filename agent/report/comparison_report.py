@@ -8,13 +8,15 @@ import msgspec
 
 from agent.control.canary.telling import agreement
 from agent.control.comparisons.statistics import mean_interval, wilson
-from agent.messages.canary import COMPARISONS, ClassCounts, Counts, Histogram, KeptFrame
+from agent.messages.canary import COMPARISONS, KEPT_OF, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.records import ComparisonRecord
 from agent.settings import Settings
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999)
 """Percentiles of the latencies that a report gives, as shares."""
+_JPEG: Final = b"\xff\xd8"
+"""First bytes of every JPEG."""
 
 
 class ReportClass(msgspec.Struct, frozen=True):
@@ -82,18 +84,33 @@ def report_of(settings: Settings, line: str) -> Report:
         score_interval=(round(bounds[0], 5), round(bounds[1], 5)) if scored > 1 else None,
         classes={label: _class(one) for label, one in _by_count(counts)},
         latency_ms={"stable": _percentiles(counts.stable_ms), "candidate": _percentiles(counts.candidate_ms)},
-        frames=[file.stem for file in sorted(folder.glob("*.json"), reverse=True)] if folder.is_dir() else [],
+        frames=_kept(folder, record.canary.candidate),
         folder=str(folder),
     )
 
 
+def _kept(folder: Path, candidate: str) -> list[str]:
+    """Return the names of the readable frames that a comparison of the candidate kept, the most different first."""
+    try:
+        is_its = (folder / KEPT_OF).read_bytes() == candidate.encode()
+    except OSError:
+        return []
+    names = sorted((file.stem for file in folder.glob("*.json")), reverse=True) if is_its else []
+    return [name for name in names if _read(folder, name) is not None]
+
+
 def kept_frame(report: Report, name: str) -> tuple[KeptFrame, bytes] | None:
     """Return a kept frame and its JPEG; None where it is not there any more."""
-    path = Path(report.folder) / f"{name}.json"
+    return _read(Path(report.folder), name)
+
+
+def _read(folder: Path, name: str) -> tuple[KeptFrame, bytes] | None:
+    path = folder / f"{name}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=KeptFrame), path.with_suffix(".jpg").read_bytes()
+        frame, picture = msgspec.json.decode(path.read_bytes(), type=KeptFrame), path.with_suffix(".jpg").read_bytes()
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return (frame, picture) if picture.startswith(_JPEG) else None
 
 
 def readable(report: Report) -> Iterator[str]:

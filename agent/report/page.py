@@ -11,6 +11,8 @@ from agent.report.comparison_report import Report, kept_frame, readable
 
 MOST_PICTURES: Final = 12
 _WIDTH, _HEIGHT = 640, 220
+_FONT, _LETTER = 14, 8
+"""Height of a label's letters and greatest usual width of one, in pixels of the picture."""
 _SEEN: Final = 0.5
 """Least score of a keypoint that is drawn."""
 _COLOURS: Final = {"stable": "#1f77b4", "candidate": "#d62728"}
@@ -98,14 +100,14 @@ def _top(top: object) -> str:
 
 
 def _figure(model: str, source: str, frame: KeptFrame, objects: list[DetectedObject], top: str) -> str:
-    shapes = "".join(_box(one, model) for one in objects)
+    shapes = "".join(_box(one, model, frame) for one in objects)
     picture = f'<image href="{source}" width="{frame.width}" height="{frame.height}"/>'
     drawing = f'<svg viewBox="0 0 {frame.width} {frame.height}">{picture}{shapes}</svg>'
     words = f"{model}: {escape(top) or f'{len(objects)} objects'}"
     return f'<figure>{drawing}<figcaption class="{model}">{words}</figcaption></figure>'
 
 
-def _box(one: DetectedObject, model: str) -> str:
+def _box(one: DetectedObject, model: str, frame: KeptFrame) -> str:
     """Draw an object as far as its task gives it: outlines, keypoints, a turned box, or a box."""
     x1, y1, x2, y2 = one.box
     colour = _COLOURS[model]
@@ -122,4 +124,12 @@ def _box(one: DetectedObject, model: str) -> str:
         seen = ((x, y) for x, y, score in one.keypoints if score >= _SEEN)
         shape += "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in seen)
     label = f"{escape(one.label)} {one.score:.2f}"
-    return f'{shape}<text x="{x1}" y="{y1 - 3}" font-size="14" fill="{colour}">{label}</text>'
+    x, y = _label_place(one, frame)
+    return f'{shape}<text x="{x}" y="{y}" font-size="{_FONT}" fill="{colour}">{label}</text>'
+
+
+def _label_place(one: DetectedObject, frame: KeptFrame) -> tuple[float, float]:
+    """Return the left end of a label's baseline: above the box, or else inside it, and within the picture."""
+    x1, y1 = one.box[:2]
+    width = (len(one.label) + len(" 0.50")) * _LETTER
+    return max(0, min(x1, frame.width - width)), y1 - 3 if y1 - 3 >= _FONT else max(0, y1) + _FONT

@@ -10,7 +10,7 @@ from support.plant_bench import BASE, Bench
 from agent.app.outbound.records import Records, read_served
 from agent.control.actions import Action, RecordComparison
 from agent.control.comparisons.comparison import Comparison, Stage
-from agent.messages.canary import ClassCounts, Counts, Histogram, KeptFrame
+from agent.messages.canary import KEPT_OF, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.events import Received
 from agent.messages.payloads import DetectedObject
@@ -202,14 +202,37 @@ def test_a_report_gives_figures_with_their_intervals(device: Device) -> None:
     assert comparison_report.as_json(report)["record"]["canary"]["frames"] == 400
 
 
+def keep(report: comparison_report.Report, frame: KeptFrame, of: str = "cap-check:n@4") -> None:
+    """Write a frame as a comparison of the candidate `of` keeps it."""
+    folder = Path(report.folder)
+    folder.mkdir(exist_ok=True)
+    (folder / KEPT_OF).write_text(of)
+    name = f"000000500-{frame.stream}-{frame.frame}"
+    (folder / f"{name}.json").write_bytes(msgspec.json.encode(frame))
+    (folder / f"{name}.jpg").write_bytes(b"\xff\xd8")
+
+
+def frame_of(number: int = 7, *stable: DetectedObject) -> KeptFrame:
+    return KeptFrame("cam-1", number, "2026-01-01T00:00:00.000Z", 64, 48, list(stable), [])
+
+
+@pytest.mark.parametrize("of", [b"cap-check:n@2", b"", b"\xff\xfe", None])
+def test_pictures_of_another_comparison_are_not_shown(device: Device, of: bytes | None) -> None:
+    keep(compared(device), frame_of())
+    note = device.folder / "comparisons" / "line-1" / KEPT_OF
+    if of is None:
+        note.unlink()
+    else:
+        note.write_bytes(of)
+    report = comparison_report.report_of(device.settings, "line-1")
+    assert report.frames == []
+    assert "pictures" not in "\n".join(comparison_report.readable(report))
+    assert "data:image/jpeg" not in page(report)
+
+
 def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device) -> None:
     report = compared(device)
-    folder = Path(report.folder)
-    folder.mkdir()
-    box = DetectedObject(label="<script>", class_=0, score=0.5, box=(1, 2, 3, 4))
-    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [box], [])
-    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
-    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    keep(report, frame_of(7, DetectedObject(label="<script>", class_=0, score=0.5, box=(1, 2, 3, 4))))
     html = page(comparison_report.report_of(device.settings, "line-1"))
     assert "<script>" not in html
     assert "&lt;script&gt; 0.50" in html
@@ -220,16 +243,57 @@ def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device)
 
 def test_the_page_draws_outlines_turned_boxes_and_keypoints(device: Device) -> None:
     report = compared(device)
-    folder = Path(report.folder)
-    folder.mkdir()
     mask = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), polygons=[[1, 2, 9, 2, 9, 8], [3, 3, 4, 3, 4, 4]])
     turned = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), angle=0.1, corners=((1, 2), (9, 2), (9, 8), (1, 8)))
     pose = DetectedObject("cap", 0, 0.5, (1, 2, 9, 8), keypoints=[(5, 6, 0.9), (7, 7, 0.1)])
     frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 64, 48, [mask, turned], [pose])
-    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
-    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    keep(report, frame)
     html = page(comparison_report.report_of(device.settings, "line-1"))
     drawn = html.replace(".0", "")
     for points in ("1,2 9,2 9,8", "3,3 4,3 4,4", "1,2 9,2 9,8 1,8"):
         assert f'points="{points}"' in drawn
     assert html.count("<circle") == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((100, 2, 200, 80), (100, 16)),  # at the top edge: inside the box
+        ((100, -9, 200, 80), (100, 14)),
+        ((100, 100, 200, 180), (100, 97)),
+        ((600, 100, 638, 180), (568, 97)),  # at the right edge
+        ((-5, 100, 60, 180), (0, 97)),
+    ],
+)
+def test_a_label_lies_within_the_picture(
+    device: Device, box: tuple[float, float, float, float], place: tuple[int, int]
+) -> None:
+    frame = KeptFrame("cam-1", 7, "2026-01-01T00:00:00.000Z", 640, 480, [DetectedObject("seal", 0, 0.5, box)], [])
+    keep(compared(device), frame)
+    html = page(comparison_report.report_of(device.settings, "line-1")).replace(".0", "")
+    assert f'<text x="{place[0]}" y="{place[1]}" font-size="14" fill="#1f77b4">seal 0.50</text>' in html
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data"),
+    [(".json", b"{"), (".json", b"\xff"), (".jpg", b""), (".jpg", b"no picture"), (".jpg", None), (".json", None)],
+)
+def test_a_picture_that_cannot_be_read_is_not_counted(device: Device, suffix: str, data: bytes | None) -> None:
+    report = compared(device)
+    keep(report, frame_of(7))
+    keep(report, frame_of(8))
+    damaged = Path(report.folder) / f"000000500-cam-1-8{suffix}"
+    if data is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(data)
+    report = comparison_report.report_of(device.settings, "line-1")
+    assert report.frames == ["000000500-cam-1-7"]
+    assert f"pictures   1 most different frames in {report.folder}" in "\n".join(comparison_report.readable(report))
+
+
+def test_a_page_without_a_readable_picture_has_no_heading_for_them(device: Device) -> None:
+    report = compared(device)
+    keep(report, frame_of())
+    (Path(report.folder) / "000000500-cam-1-7.jpg").unlink()
+    assert "most different" not in page(comparison_report.report_of(device.settings, "line-1"))

@@ -44,7 +44,7 @@ class Line(Bench):
 
     def __init__(self) -> None:
         self.versions = Versions()
-        self.plant = replace(plant_bench.plant(), find=self.versions.find)
+        self.plant = replace(plant_bench.plant(), find=self.versions.find, keep_dir="/state/comparisons")
         super().__init__(State.of(self.plant))
         self.start()
         self.product("bottle-500")
@@ -94,6 +94,7 @@ def test_a_shadow_is_loaded_beside_what_serves_and_changes_nothing(line: Line) -
     begun = line.load()
     (compare,) = (one for one in begun if isinstance(one, CompareModels))
     assert (compare.candidate.reference, compare.mode, compare.share) == (CANDIDATE, "shadow", 0.5)
+    assert (compare.keep_bytes, compare.keep_dir) == (0, "/state/comparisons/line-1")  # where older pictures lie
     assert [one.result for one in acks(begun)] == ["done"]
     assert not assigned(asked + begun)
     assert not states(asked + begun, READY)

@@ -84,7 +84,7 @@ def prepared(state: State, message: Prepared | PrepareFailed, now: Now) -> list[
         return []  # because `follow` ends it
     one.stage = Stage.STARTING
     bounds = state.plant.canary
-    kept = f"{state.plant.keep_dir}/{line.id}" if bounds.keep_bytes else ""
+    kept = f"{state.plant.keep_dir}/{line.id}" if state.plant.keep_dir else ""
     how = (one.mode, one.share, bounds.memory, bounds.keep_bytes, kept)
     return [CompareModels(line.id, one.number, candidate, *how), said(state, line, one)]
 

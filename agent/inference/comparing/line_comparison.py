@@ -349,7 +349,7 @@ class LineComparison:
 
     def _make_keeper(self) -> FrameKeeper | None:
         request = self.request
-        if not request.keep_bytes or not request.keep_dir:
+        if not request.keep_dir:
             return None
         return FrameKeeper(Path(request.keep_dir), request.keep_bytes, request.candidate.reference)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,15 @@ class Pair:
 @pytest.fixture
 def pair(new_dummies: NewDummies, runtime: DummyRuntime) -> Pair:
     return Pair(new_dummies(), runtime)
+
+
+def test_pictures_of_an_earlier_comparison_go_where_none_are_kept(pair: Pair, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    picture = folder / "000000500-cam-1-7.jpg"
+    picture.write_bytes(b"\xff\xd8")
+    pair.run(keep_bytes=0, keep_dir=str(folder))
+    wait_for(lambda: not picture.exists())
 
 
 def models(plant: PlantOfDummies) -> list[str]:
