@@ -11,6 +11,7 @@ from agent.control.comparisons.statistics import mean_interval, wilson
 from agent.messages.canary import COMPARISONS, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.records import ComparisonRecord
+from agent.messages.texts.printable import printable
 from agent.settings import Settings
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999)
@@ -97,7 +98,11 @@ def kept_frame(report: Report, name: str) -> tuple[KeptFrame, bytes] | None:
 
 
 def readable(report: Report) -> Iterator[str]:
-    """Yield the report as lines of text."""
+    """Return the report as lines of text, without control characters."""
+    return map(printable, _lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
     one, counts = report.record.canary, report.record.counts
     against = f"{one.candidate} against {one.stable or 'what serves'}"
     yield f"{one.line}: {against} ({one.mode}, {one.share:.1%} of the frames)"

@@ -9,6 +9,7 @@ import msgspec
 from agent.messages.errors import MistakeError
 from agent.messages.payloads import Cause
 from agent.messages.records import SERVED, Served
+from agent.messages.texts.printable import printable
 from agent.settings import Settings
 
 
@@ -26,7 +27,11 @@ def records_of(settings: Settings, line: str) -> list[Served]:
 
 
 def readable(records: list[Served], now_unix_s: float) -> Iterator[str]:
-    """Yield a line of text for each record, the newest last."""
+    """Return a line of text without control characters for each record, the newest last."""
+    return map(printable, _lines(records, now_unix_s))
+
+
+def _lines(records: list[Served], now_unix_s: float) -> Iterator[str]:
     if not records:
         yield "no model has served this line yet"
     begins = [at for at, one in enumerate(records) if one.what == "serves"]
