@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.control.canary.telling import agreement
+from agent.control.comparisons.count_checks import oddity_of
 from agent.control.comparisons.statistics import mean_interval, wilson
 from agent.messages.canary import COMPARISONS, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
@@ -71,6 +72,8 @@ def report_of(settings: Settings, line: str) -> Report:
         raise MistakeError(f"no comparison has run on {line}: see docs/canary.md") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MistakeError(f"{path}: found no comparison of this version ({error})") from error
+    if odd := oddity_of(record.counts):
+        raise MistakeError(f"{path}: found no comparison of this version ({odd} that cannot be)")
     counts, folder = record.counts, _folder(settings, line)
     share, interval = agreement(counts)
     scored = counts.scored

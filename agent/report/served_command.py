@@ -19,11 +19,14 @@ def records_of(settings: Settings, line: str) -> list[Served]:
         raise MistakeError(f"no line {line!r}; there are {', '.join(settings.line) or 'none'}")
     path = settings.device.state_dir / SERVED / f"{line}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Served])
+        found = msgspec.json.decode(path.read_bytes(), type=list[Served])
+        for one in found:
+            _unix(one.at)
     except FileNotFoundError:
         return []
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of JSON, or of a text that is no time, such as a month of 13
         raise MistakeError(f"{path}: found no records of this version ({error})") from error
+    return found
 
 
 def readable(records: list[Served], now_unix_s: float) -> Iterator[str]:

@@ -126,6 +126,24 @@ def test_an_unknown_line_is_a_mistake(device: Device) -> None:
         comparison_report.report_of(device.settings, "line-1")
 
 
+@pytest.mark.parametrize("at", ["2026-13-01T00:00:00.000Z", "2026-01-01T00:00:60.000Z", "0000-01-01T00:00:00.000Z"])
+def test_a_record_of_no_time_is_a_mistake(device: Device, at: str) -> None:
+    (device.folder / "served").mkdir()
+    (device.folder / "served" / "line-1.json").write_bytes(msgspec.json.encode([Served(at, "serves", "a:n@1")]))
+    with pytest.raises(MistakeError, match="found no records"):
+        records_of(device.settings, "line-1")
+
+
+@pytest.mark.parametrize("buckets", [{99_999_999: 300}, {-1: 3}, {80: 0}, {80: -3}, {80: 1, 81: -1}])
+def test_latencies_that_cannot_be_are_a_mistake(device: Device, buckets: dict[int, int]) -> None:
+    record = compared(device).record
+    counts = msgspec.structs.replace(record.counts, stable_ms=Histogram(buckets))
+    path = device.folder / "comparisons" / "line-1.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, counts=counts)))
+    with pytest.raises(MistakeError, match="found no comparison"):
+        comparison_report.report_of(device.settings, "line-1")
+
+
 def compared(device: Device) -> comparison_report.Report:
     """Record a comparison, and return its report."""
     device.bench.start()
