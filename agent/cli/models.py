@@ -48,9 +48,11 @@ def log(line: str, config: Path | None, *, as_json: bool) -> None:
 
     records = records_of(settings_of(config), line)
     if as_json:
+        import json
+
         import msgspec
 
-        click.echo(msgspec.json.encode(records).decode())
+        click.echo(json.dumps(msgspec.to_builtins(records)))  # ASCII alone, because a terminal may show it
         return
     for text in readable(records, time.time()):
         click.echo(text)

@@ -7,10 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from agent.control.canary.telling import agreement
+from agent.control.comparisons.count_checks import oddity_of
 from agent.control.comparisons.statistics import mean_interval, wilson
 from agent.messages.canary import COMPARISONS, KEPT_OF, ClassCounts, Counts, Histogram, KeptFrame
 from agent.messages.errors import MistakeError
 from agent.messages.records import ComparisonRecord
+from agent.messages.texts.printable import printable
 from agent.settings import Settings
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999)
@@ -72,6 +74,8 @@ def report_of(settings: Settings, line: str) -> Report:
         raise MistakeError(f"no comparison has run on {line}: see docs/canary.md") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MistakeError(f"{path}: found no comparison of this version ({error})") from error
+    if odd := oddity_of(record.counts):
+        raise MistakeError(f"{path}: found no comparison of this version ({odd} that cannot be)")
     counts, folder = record.counts, _folder(settings, line)
     share, interval = agreement(counts)
     scored = counts.scored
@@ -114,7 +118,11 @@ def _read(folder: Path, name: str) -> tuple[KeptFrame, bytes] | None:
 
 
 def readable(report: Report) -> Iterator[str]:
-    """Yield the report as lines of text."""
+    """Return the report as lines of text, without control characters."""
+    return map(printable, _lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
     one, counts = report.record.canary, report.record.counts
     against = f"{one.candidate} against {one.stable or 'what serves'}"
     yield f"{one.line}: {against} ({one.mode}, {one.share:.1%} of the frames)"

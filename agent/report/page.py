@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.messages.canary import Histogram, KeptFrame, bucket_ms
 from agent.messages.payloads import DetectedObject
+from agent.messages.texts.printable import printable
 from agent.report.comparison_report import Report, kept_frame, readable
 
 MOST_PICTURES: Final = 12
@@ -27,15 +28,15 @@ def page(report: Report) -> str:
     one = report.record.canary
     title = f"{one.line}: {one.candidate} against {one.stable or 'what serves'}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>Result: <b>{escape(one.result)}</b>{escape(f' ({one.reason}: {one.detail})' if one.reason else '')}</p>",
+        f"<h1>{_safe(title)}</h1>",
+        f"<p>Result: <b>{_safe(one.result)}</b>{_safe(f' ({one.reason}: {one.detail})' if one.reason else '')}</p>",
         f"<pre>{escape(chr(10).join(readable(report)))}</pre>",
         "<h2>Latency</h2>",
         _curves(report),
         *_pictures(report),
         '<h2>Decision</h2><table class="sign"><tr><td>name</td><td>date</td><td>signature</td></tr></table>',
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{_safe(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
@@ -89,7 +90,7 @@ def _pictures(report: Report) -> Iterator[str]:
         if found is None:
             continue
         frame, picture = found
-        yield f"<h3>{escape(frame.stream)}, frame {frame.frame}, {escape(frame.captured_at)}</h3>"
+        yield f"<h3>{_safe(frame.stream)}, frame {frame.frame}, {_safe(frame.captured_at)}</h3>"
         source = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
         yield _figure("stable", source, frame, frame.stable, _top(frame.stable_top))
         yield _figure("candidate", source, frame, frame.candidate, _top(frame.candidate_top))
@@ -103,7 +104,7 @@ def _figure(model: str, source: str, frame: KeptFrame, objects: list[DetectedObj
     shapes = "".join(_box(one, model, frame) for one in objects)
     picture = f'<image href="{source}" width="{frame.width}" height="{frame.height}"/>'
     drawing = f'<svg viewBox="0 0 {frame.width} {frame.height}">{picture}{shapes}</svg>'
-    words = f"{model}: {escape(top) or f'{len(objects)} objects'}"
+    words = f"{model}: {_safe(top) or f'{len(objects)} objects'}"
     return f'<figure>{drawing}<figcaption class="{model}">{words}</figcaption></figure>'
 
 
@@ -123,7 +124,7 @@ def _box(one: DetectedObject, model: str, frame: KeptFrame) -> str:
     if isinstance(one.keypoints, list):
         seen = ((x, y) for x, y, score in one.keypoints if score >= _SEEN)
         shape += "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in seen)
-    label = f"{escape(one.label)} {one.score:.2f}"
+    label = f"{_safe(one.label)} {one.score:.2f}"
     x, y = _label_place(one, frame)
     return f'{shape}<text x="{x}" y="{y}" font-size="{_FONT}" fill="{colour}">{label}</text>'
 
@@ -133,3 +134,8 @@ def _label_place(one: DetectedObject, frame: KeptFrame) -> tuple[float, float]:
     x1, y1 = one.box[:2]
     width = (len(one.label) + len(" 0.50")) * _LETTER
     return max(0, min(x1, frame.width - width)), y1 - 3 if y1 - 3 >= _FONT else max(0, y1) + _FONT
+
+
+def _safe(text: str) -> str:
+    """Return a text of others as HTML: what a model calls its classes is neither a tag nor a command."""
+    return escape(printable(text))

@@ -9,6 +9,7 @@ import msgspec
 from agent.messages.errors import MistakeError
 from agent.messages.payloads import Cause
 from agent.messages.records import SERVED, Served
+from agent.messages.texts.printable import printable
 from agent.settings import Settings
 
 
@@ -18,15 +19,22 @@ def records_of(settings: Settings, line: str) -> list[Served]:
         raise MistakeError(f"no line {line!r}; there are {', '.join(settings.line) or 'none'}")
     path = settings.device.state_dir / SERVED / f"{line}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Served])
+        found = msgspec.json.decode(path.read_bytes(), type=list[Served])
+        for one in found:
+            _unix(one.at)
     except FileNotFoundError:
         return []
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of JSON, or of a text that is no time, such as a month of 13
         raise MistakeError(f"{path}: found no records of this version ({error})") from error
+    return found
 
 
 def readable(records: list[Served], now_unix_s: float) -> Iterator[str]:
-    """Yield a line of text for each record, the newest last."""
+    """Return a line of text without control characters for each record, the newest last."""
+    return map(printable, _lines(records, now_unix_s))
+
+
+def _lines(records: list[Served], now_unix_s: float) -> Iterator[str]:
     if not records:
         yield "no model has served this line yet"
     begins = [at for at, one in enumerate(records) if one.what == "serves"]

@@ -7,6 +7,7 @@ import msgspec
 
 from agent.messages.errors import ChangeoverError, MistakeError, Reason, TransientError
 from agent.messages.payloads import Switch
+from agent.messages.texts.printable import printable
 from agent.switch.progress import Progress
 from agent.switch.request import Request
 
@@ -74,11 +75,6 @@ def late(request: Request, progress: Progress, timeout_s: float) -> TransientErr
     return TransientError(
         printable(f"{request.line}: not {wanted} {request.text} within {timeout_s:g} s: {', '.join(words)}")
     )
-
-
-def printable(text: str) -> str:
-    """Return `text` without control characters, because any client may publish them."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _headline(request: Request, progress: Progress) -> str:

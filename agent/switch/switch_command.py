@@ -7,11 +7,12 @@ from typing import Final
 import click
 
 from agent.messages.errors import EXIT_OK, MistakeError, TransientError
+from agent.messages.texts.printable import printable
 from agent.messages.topics import Topics
 from agent.mqtt.blocking_client import BlockingClient, BlockingClientError, connected
 from agent.mqtt.endpoint.link_settings import for_client
 from agent.settings import Settings
-from agent.switch.outcome_text import as_json, error_of, late, printable, readable
+from agent.switch.outcome_text import as_json, error_of, late, readable
 from agent.switch.progress import Progress
 from agent.switch.request import Request, make_request
 

@@ -164,6 +164,24 @@ def test_an_unknown_line_is_a_mistake(device: Device) -> None:
         comparison_report.report_of(device.settings, "line-1")
 
 
+@pytest.mark.parametrize("at", ["2026-13-01T00:00:00.000Z", "2026-01-01T00:00:60.000Z", "0000-01-01T00:00:00.000Z"])
+def test_a_record_of_no_time_is_a_mistake(device: Device, at: str) -> None:
+    (device.folder / "served").mkdir()
+    (device.folder / "served" / "line-1.json").write_bytes(msgspec.json.encode([Served(at, "serves", "a:n@1")]))
+    with pytest.raises(MistakeError, match="found no records"):
+        records_of(device.settings, "line-1")
+
+
+@pytest.mark.parametrize("buckets", [{99_999_999: 300}, {-1: 3}, {80: 0}, {80: -3}, {80: 1, 81: -1}])
+def test_latencies_that_cannot_be_are_a_mistake(device: Device, buckets: dict[int, int]) -> None:
+    record = compared(device).record
+    counts = msgspec.structs.replace(record.counts, stable_ms=Histogram(buckets))
+    path = device.folder / "comparisons" / "line-1.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, counts=counts)))
+    with pytest.raises(MistakeError, match="found no comparison"):
+        comparison_report.report_of(device.settings, "line-1")
+
+
 def compared(device: Device) -> comparison_report.Report:
     """Record a comparison, and return its report."""
     device.bench.start()
@@ -239,6 +257,39 @@ def test_the_page_needs_nothing_else_and_escapes_what_models_say(device: Device)
     assert "data:image/jpeg;base64,/9g=" in html
     assert html.count("<polyline") == 2
     assert "http" not in html.replace("http-equiv", "")
+
+
+HOSTILE = ("a\nresult     promoted", "\u202eevil", "\x1b]0;evil\x07\x1b[2J", "\u2028b", "\u2067c", "\x9b2J")
+"""Names of classes that would be lines, turn a row round, or be commands to a terminal."""
+
+
+def test_what_models_call_their_classes_is_no_line_and_no_command(device: Device) -> None:
+    report = compared(device)
+    counts = ClassCounts(795, 785, 780, 400, 15, 5, -4.0, 700.0)
+    one = device.bench.state.lines["line-1"].comparison
+    assert one is not None
+    one.counts = msgspec.structs.replace(one.counts, classes=dict.fromkeys(HOSTILE, counts))
+    one.stage, one.result, one.end_detail, one.end_reason = Stage.ENDED, "rolled_back", "".join(HOSTILE), "class_rates"
+    device.tick()
+    folder = Path(report.folder)
+    folder.mkdir()
+    boxes = [DetectedObject(label=label, class_=0, score=0.5, box=(1, 2, 3, 4)) for label in HOSTILE]
+    frame = KeptFrame(HOSTILE[1], 7, "2026-01-01T00:00:00.000Z", 64, 48, boxes, [])
+    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
+    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    report = comparison_report.report_of(device.settings, "line-1")
+    texts = list(comparison_report.readable(report))
+    assert all(text.isprintable() for text in texts)
+    assert [text for text in texts if text.startswith("result")] == [texts[1]]
+    assert page(report).replace("\n", "").isprintable()
+
+
+def test_a_detail_is_no_line_and_no_command_in_the_log() -> None:
+    at = "2026-01-01T00:00:00.000Z"
+    records = [Served(at, "serves", "a:n@1"), Served(at, "change", "a:n@2", result="failed", detail="".join(HOSTILE))]
+    texts = list(readable(records, AT_S))
+    assert len(texts) == 2
+    assert all(text.isprintable() for text in texts)
 
 
 def test_the_page_draws_outlines_turned_boxes_and_keypoints(device: Device) -> None:

@@ -1,5 +1,6 @@
 """Commands answer at once, with the contract's exit codes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -108,3 +109,16 @@ def test_a_file_that_takes_no_picture_is_added_where_requests_may_use_it(
     assert added.returncode == 0, added.stderr
     assert "only requests can use it: " in added.stdout
     assert changeover("check", **environ).returncode == 0
+
+
+def test_the_log_as_json_is_of_plain_letters(changeover: Command, config: Path) -> None:
+    folder = config.parent / "state" / "served"
+    folder.mkdir(parents=True)
+    detail = "\u202eevil \x9b2J \x1b[2J"
+    record = {"at": "2026-01-01T00:00:00.000Z", "what": "change", "model": "a:n@2", "detail": detail}
+    (folder / "line-1.json").write_text(json.dumps([record]))
+    place = {"CHANGEOVER_DEVICE__STATE_DIR": str(folder.parent)}
+    answer = changeover("models", "log", "line-1", "--json", "--config", str(config), **place)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.isascii()
+    assert json.loads(answer.stdout) == [record]

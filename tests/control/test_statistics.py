@@ -5,6 +5,7 @@ import random
 import msgspec
 import pytest
 
+from agent.control.canary.telling import agreement
 from agent.control.comparisons.statistics import mean_interval, wilson
 from agent.control.comparisons.totals import added
 from agent.control.comparisons.verdict import verdict
@@ -18,6 +19,21 @@ def test_wilsons_interval_is_that_of_the_tables() -> None:
     assert wilson(5, 10, z=1.96) == pytest.approx((0.2366, 0.7634), abs=1e-4)
     assert wilson(0, 10, z=1.96) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, 50])
+def test_an_interval_holds_its_share_at_any_count(missing: int) -> None:
+    for frames in range(1, 4000, 7):
+        counts = Counts(frames=frames, objects=frames, agree=3 * frames, missing=missing)
+        share, interval = agreement(counts)
+        assert share is not None
+        assert interval is not None
+        low, high = interval
+        assert low <= share <= high <= 1, frames
+        hits = 3 * frames / (3 * frames + missing) * frames
+        whole_low, whole_high = wilson(hits, frames)
+        assert low <= whole_low <= hits / frames <= whole_high <= high, frames
+    assert wilson(0, 7)[0] == 0.0
 
 
 def test_a_mean_has_an_interval_from_two_values_on() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import singledispatchmethod
 from typing import Final
 
-from agent.app.children.count_checks import oddity_of
+from agent.control.comparisons.count_checks import oddity_of
 from agent.messages import children
 from agent.messages.canary import Compared
 from agent.messages.children import Message, StageTimes, SwapReport

@@ -71,7 +71,7 @@ def agreement(counts: Counts) -> tuple[float | None, tuple[float, float] | None]
     objects = objects_of(counts)
     share = counts.agree / objects if objects else 1.0
     low, high = wilson(share * counts.frames, counts.frames)
-    return _rounded(share), (_rounded(low), _rounded(high))
+    return _rounded(share), (_rounded(low), _rounded_up(high))
 
 
 def numbers(counts: Counts) -> str:
@@ -88,6 +88,11 @@ def numbers(counts: Counts) -> str:
 def _rounded(share: float) -> float:
     """Return a share with four decimals, rounded down, so that only a whole one is 1."""
     return math.floor(share * 10_000) / 10_000
+
+
+def _rounded_up(share: float) -> float:
+    """Return the upper end of an interval with four decimals, so that it holds what it is the interval of."""
+    return math.ceil(share * 10_000) / 10_000
 
 
 def _latency(histogram: Histogram) -> CanaryLatency:

@@ -19,7 +19,8 @@ def wilson(hits: float, of: float, z: float = Z) -> tuple[float, float]:
     middle = share + z * z / (2 * of)
     half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     whole = 1 + z * z / of
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    low, high = (middle - half) / whole, (middle + half) / whole
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # because rounding may leave the share out
 
 
 def mean_interval(total: float, squares: float, count: int, z: float = Z) -> tuple[float, float]:

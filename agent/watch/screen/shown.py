@@ -5,6 +5,8 @@ from typing import Final
 
 from rich.text import Text
 
+from agent.messages.texts.printable import printable
+
 GOOD: Final = "green"
 BUSY: Final = "yellow"
 BAD: Final = "red"
@@ -32,8 +34,7 @@ _OF_WORDS: Final = {
 def text(value: object, style: str = "") -> Text:
     """Return one line without control characters, cut with an ellipsis; `-` for an empty value."""
     raw = "-" if value is None or value == "" else str(value)[:_LONGEST]
-    safe = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in raw)
-    return Text(safe, style, no_wrap=True, overflow="ellipsis")
+    return Text(printable(raw), style, no_wrap=True, overflow="ellipsis")
 
 
 def word(value: str | None) -> Text:

@@ -1,4 +1,4 @@
-"""Plausibility of the counts of a comparison, which come from a process that runs models."""
+"""Plausibility of the counts of a comparison, which come from a process that runs models, or from a file."""
 
 import math
 from typing import Final
@@ -31,4 +31,4 @@ def _are_counts(counts: Counts | ClassCounts) -> bool:
 
 
 def _is_histogram(one: Histogram) -> bool:
-    return all(0 <= bucket <= LAST_BUCKET and 0 <= count <= _MOST for bucket, count in one.buckets.items())
+    return all(0 <= bucket <= LAST_BUCKET and 0 < count <= _MOST for bucket, count in one.buckets.items())
