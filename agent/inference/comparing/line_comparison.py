@@ -254,18 +254,20 @@ class LineComparison:
             return False
         runs_s = self._slack_runs_s[entry is self._parts.entry]
         needed_s = min(runs_s, default=model.places.usual_s)
-        return self._finds_gap(needed_s) or (
-            (may_delay or (not self._serves(entry) and self._may_disturb(model))) and self._finds_gap(0.0)
-        )
+        if self._finds_gap(needed_s):
+            return True
+        if may_delay:
+            return self._finds_gap(0.0)
+        if self._serves(entry) or not self._may_disturb(model) or not self._finds_gap(0.0):
+            return False
+        self._disturbed_ns = time.monotonic_ns()
+        return True
 
     def _may_disturb(self, model: Model) -> bool:
         """Return True where a model that no frame waits for may infer at idle priority beside frames, seldom."""
-        now_ns = time.monotonic_ns()
-        is_time = now_ns - self._disturbed_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
-        if not (is_time and model.processor.processor == "cpu" and load_priority.can_return()):
-            return False
-        self._disturbed_ns = now_ns
-        return True
+        since_ns = time.monotonic_ns() - self._disturbed_ns
+        is_time = since_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
+        return is_time and model.processor.processor == "cpu" and load_priority.can_return()
 
     def _finds_gap(self, needed_s: float) -> bool:
         slack = self._parts.slack
