@@ -13,7 +13,7 @@ from agent.inference.backends import Model, load, processor_of
 from agent.inference.comparing.comparisons import Comparisons
 from agent.inference.cuda.device import DEVICES
 from agent.inference.memory.admission import AdmissionController
-from agent.inference.memory.cache import Cache
+from agent.inference.memory.cache import Cache, Entry
 from agent.inference.memory.cache_report import cache_state
 from agent.inference.memory.device_pool import DevicePool
 from agent.inference.memory.footprints import Footprints
@@ -186,7 +186,9 @@ class Worker:
     def _make_load_queue(self) -> LoadQueue:
         overhead = RuntimeOverhead()
         unloader = Unloader(self._cache, self._footprints, overhead, _RELEASE_TIMEOUT_S, self._warn)
-        admission = AdmissionController(self._cache, unloader, self._outlet.send, self._share.borrow)
+        admission = AdmissionController(
+            self._cache, unloader, self._outlet.send, self._share.borrow, self._give_up_candidate
+        )
         model_loader = ModelLoader(
             self._cache,
             self._footprints,
@@ -211,6 +213,9 @@ class Worker:
             self._warn,
             self._share,
         )
+
+    def _give_up_candidate(self, candidate: Entry[Model], wanted: ModelVersion) -> None:
+        self._comparisons.give_way(candidate, wanted)
 
     def _make_pipeline(self, stream: WorkerStream) -> StreamPipeline:
         slot = FrameSlot(stream.slot)  # never closed, because the descriptors belong to the process

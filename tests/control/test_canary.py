@@ -157,6 +157,38 @@ def test_a_candidate_that_cannot_be_loaded_is_refused_with_what_is_missing(line:
     assert line.said(READY) == "bottle-500"
 
 
+def holds(actions: list[Action]) -> list[tuple[str, float]]:
+    """Return what the worker is to keep loaded, with the seconds."""
+    return [(one.model.reference, one.hold_s) for one in actions if isinstance(one, PrepareModel)]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_stop_while_the_candidate_loads_ends_its_reservation(line: Line, *, is_known: bool) -> None:
+    line.ask()
+    number = line.comparison.number
+    if is_known:
+        stopped = line.say("stop")
+    else:
+        line.versions.known = plant_bench.VERSIONS
+        stopped = line.give(Tick())
+    assert holds(stopped) == [(CANDIDATE, 0.0)]
+    assert not holds(line.give(Prepared(LINE, number, CANDIDATE)))
+    assert line.told().result == "stopped"
+
+
+def test_a_stop_while_the_candidate_loads_leaves_what_a_plc_announced(line: Line) -> None:
+    line.ask(candidate="cap-check:s@3")
+    line.give(Received(f"{BASE}/line/{LINE}/prepare", json.dumps({"id": "p1", "value": "cap-check:s@3"}).encode()))
+    ((model, hold_s),) = holds(line.say("stop"))
+    assert model == "cap-check:s@3"
+    assert hold_s == pytest.approx(line.state.lines[LINE].rules.prepare_s, abs=1.0)
+
+
+def test_a_failed_load_leaves_nothing_to_release(line: Line) -> None:
+    line.ask()
+    assert not holds(line.give(PrepareFailed(LINE, line.comparison.number, CANDIDATE, "load_failed", "no file")))
+
+
 def test_a_canary_keeps_ready_also_where_the_product_names_the_stable_version() -> None:
     line = Line()
     rules = line.state.lines[LINE].rules

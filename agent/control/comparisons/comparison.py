@@ -5,7 +5,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from agent.messages.canary import CanaryMode, CanaryPromote, CanaryReason, CanaryResult, Counts
-from agent.messages.references import ModelReference
+from agent.messages.references import ModelReference, ModelVersion
 
 if TYPE_CHECKING:
     from agent.control.state import Command
@@ -44,6 +44,8 @@ class Comparison:
     stage: Stage = Stage.WAITING
     number: int = 0
     """Number of the candidate's preload, and of the comparison in the worker."""
+    version: ModelVersion | None = None
+    """The candidate as it was last to be loaded, which the catalog may lack by now."""
     result: CanaryResult = "running"
     end_reason: CanaryReason | None = None
     end_detail: str | None = None

@@ -9,12 +9,14 @@ from typing import Final
 from agent.inference.backends import Model
 from agent.inference.comparing.line_comparison import LineComparison, Parts
 from agent.inference.comparing.memory_growth import MemoryGrowth
-from agent.inference.memory.cache import Cache
+from agent.inference.memory.cache import Cache, Entry
+from agent.inference.memory.cache_entry import candidates_claim
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.slack import Slack
 from agent.inference.serving.stream_pipeline import StreamPipeline
 from agent.messages.canary import CanaryReason, Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
 from agent.messages.children import Message
+from agent.messages.references import ModelVersion
 from agent.processes.threads import RestartedThread
 
 _REPORT_S: Final = 0.5
@@ -67,14 +69,14 @@ class Comparisons:
             self._refuse(request, "unknown_line", f"the worker has no line {request.line!r}")
             return
         self._end(request.line)
-        entry = self._cache.claim(request.candidate, _claimant(request.line))
+        entry = self._cache.claim(request.candidate, candidates_claim(request.line))
         if entry is None or entry.model is None:
             self._refuse(request, "load_failed", f"{request.candidate.reference} is not loaded any more")
             return
         self._cache.unreserve(request.candidate, request.line)  # because the claim keeps it from now on
         oddity = self._oddity(line, entry.model)
         if oddity is not None:
-            self._cache.unclaim(entry, _claimant(request.line))
+            self._cache.unclaim(entry, candidates_claim(request.line))
             self._refuse(request, "implausible", oddity)
             return
         give_up = partial(self._give_up, request)
@@ -92,6 +94,13 @@ class Comparisons:
         if running is not None and running[0].request.number == message.number:
             self._end(message.line)
 
+    def give_way(self, candidate: Entry[Model], wanted: ModelVersion) -> None:
+        """Give up the comparisons of a candidate whose memory is needed for a model that a line waits for."""
+        with self._lock:
+            running = [one for one, _ in self._running.values() if one.entry is candidate]
+        for one in running:
+            self._give_up(one.request, "no_memory", f"its memory is needed for {wanted.reference}")
+
     def _end(self, line: str, only: LineComparison | None = None) -> bool:
         """End the line's comparison, or only that one; return False where it does not run."""
         with self._lock:
@@ -102,7 +111,7 @@ class Comparisons:
         comparison = running[0]
         comparison.stop()
         self._report(comparison)
-        self._cache.unclaim(comparison.entry, _claimant(line))
+        self._cache.unclaim(comparison.entry, candidates_claim(line))
         return True
 
     def _give_up(self, request: Compare, reason: CanaryReason, detail: str) -> None:
@@ -150,8 +159,3 @@ class Comparisons:
         counts = comparison.tally.taken()
         if counts is not None:
             self._send(Compared(comparison.request.line, comparison.request.number, counts))
-
-
-def _claimant(line: str) -> str:
-    """Return the name of a comparison's claim, which differs from its line's own."""
-    return f"{line}/candidate"

@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.inference.backends import Model
-from agent.inference.memory.cache import Cache, Entry, EvictionCandidates, Origin
+from agent.inference.memory.cache import Cache, Entry, Origin
+from agent.inference.memory.cache_entry import EvictionPlan, LedgerView, compared_only, fewest_first
 from agent.inference.memory.eviction import Eviction, Score, Standby
 from agent.inference.memory.pools import NOTHING, Amount
 from agent.inference.memory.unloader import Unloader
@@ -39,7 +39,7 @@ class NoFreeRoomError(NoRoomError):
     """A model does not fit the free part of the memory budget, and nothing may be evicted for it."""
 
     def __init__(self, version: ModelVersion, needed: Amount) -> None:
-        super().__init__(f"{version.reference} takes {_kib(needed)}, more than is free", may_fit=True)
+        super().__init__(f"{version.reference} takes {needed.in_kib}, more than is free", may_fit=True)
         self.needed: Final = needed
 
 
@@ -48,34 +48,6 @@ class WouldBreakError(NoRoomError):
 
     def __init__(self, version: ModelVersion) -> None:
         super().__init__(f"{version.reference} fits only in place of a model that serves", may_fit=True)
-
-
-@dataclass(frozen=True)
-class _LedgerView:
-    """Copy of the cache's state for one decision: the eviction candidates, and the scores of the evictable models."""
-
-    candidates: EvictionCandidates[Model]
-    scores: list[CacheCandidate]
-
-
-@dataclass(frozen=True)
-class EvictionPlan:
-    """The models to remove before a load fits the budget."""
-
-    version: ModelVersion
-    """The model to load."""
-    view: _LedgerView
-    evict: tuple[Entry[Model], ...]
-    """Standby models to evict."""
-    leave: tuple[Entry[Model], ...] = ()
-    """Models that serve only lines that wait for the load and deactivate them first, or that finish a last picture."""
-    announced: tuple[Entry[Model], ...] = ()
-    """Models that are reserved, but only for lines that wait for the load; they are evicted as well."""
-
-    @property
-    def lines(self) -> set[str]:
-        """The lines that must deactivate their models before the eviction."""
-        return {line for entry in self.leave for line in tuple(entry.claims)}
 
 
 @dataclass(frozen=True)
@@ -95,7 +67,8 @@ class AdmissionController:
 
     Standby models are evicted first, as the set with the least expected loss. If they do not suffice, the fewest
     possible lines that wait for the load deactivate their models. Last, models that such a line has announced are
-    evicted. Models that other lines use or have announced stay.
+    evicted. Models that other lines use or have announced stay; where nothing else helps a line that waits, candidates
+    that are compared are given up.
 
     Threading: `used` may be called from any thread; everything else is for the threads that load.
     """
@@ -106,8 +79,13 @@ class AdmissionController:
         unloader: Unloader,
         send: Callable[[Message], None],
         borrow: Callable[[Amount, bool], None] = lambda _wanted, _is_requested: None,
+        give_up: Callable[[Entry[Model], ModelVersion], None] = lambda _candidate, _wanted: None,
     ) -> None:
-        """Store the arguments; `borrow(wanted, is_requested)` raises the cache's budget to `wanted` where it can."""
+        """Store the arguments; `borrow(wanted, is_requested)` raises the cache's budget to `wanted` where it can.
+
+        `give_up(candidate, wanted)` ends the comparisons of a candidate whose memory is needed for `wanted`.
+        """
+        self._give_up: Final = give_up
         self._cache: Final = cache
         self._borrow: Final = borrow
         self._unloader: Final = unloader
@@ -123,7 +101,7 @@ class AdmissionController:
 
     def charge(
         self, version: ModelVersion, predicted: Amount, lines: frozenset[str], origin: Origin
-    ) -> Entry[Model] | EvictionPlan:
+    ) -> Entry[Model] | EvictionPlan[Model]:
         """Charge a load's predicted bytes and return its entry, or return the evictions that it needs first.
 
         `lines` wait for the load. This call evicts nothing. Raises NoRoomError where no eviction suffices.
@@ -135,7 +113,7 @@ class AdmissionController:
             entry = self._cache.charge(version, predicted, origin)
             if entry is not None:
                 return entry
-        plan = self._plan(version, view)
+        plan = self._plan(version, view) or self._plan_without_candidates(version, predicted, lines, view)
         if plan is None:
             alone = (self._cache.guaranteed or self._cache.budget).shortage(predicted).is_short
             raise self._refuse(version, view, "too_large" if alone else "in_use", predicted, None)
@@ -183,7 +161,7 @@ class AdmissionController:
         self._evict(oldest, "room", version, self._view(needed, ()))
         return oldest.model is None
 
-    def carry_out(self, plan: EvictionPlan, lines: frozenset[str]) -> None:
+    def carry_out(self, plan: EvictionPlan[Model], lines: frozenset[str]) -> None:
         """Evict the models of a plan; to be called once `plan.lines` have deactivated theirs.
 
         `lines`: those that waited for the load when the plan was made. Waits a moment for a model's last picture, and
@@ -192,12 +170,14 @@ class AdmissionController:
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
+        for entry in plan.candidates:
+            self._give_up(entry, plan.version)
         self._cache.wait_drained((*plan.leave, *plan.announced), _DRAINED_S)
         if not all(entry.is_evictable for entry in plan.leave):
             return  # one of them stays after all, and the plan with it
         why: CacheReason = "room" if lines else "announced"
         for entry in plan.leave:
-            self._evict(entry, "break", plan.version, plan.view)
+            self._evict(entry, why if entry in plan.candidates else "break", plan.version, plan.view)
         for entry in (*plan.announced, *plan.evict):
             self._evict(entry, why, plan.version, plan.view)
 
@@ -213,8 +193,13 @@ class AdmissionController:
         if evict is None:
             plan = self._plan(entry.version, view)
             if plan is None or plan.announced:
+                plan = self._plan_without_candidates(entry.version, NOTHING, lines, view)
+            if plan is None or plan.announced:
                 raise self._refuse(entry.version, view, "outgrew", entry.predicted, entry.charge)
-            evict = plan.evict
+            for candidate in plan.candidates:
+                self._give_up(candidate, entry.version)
+            self._cache.wait_drained(plan.candidates, _DRAINED_S)
+            evict = (*plan.candidates, *plan.evict)
         for victim in evict:
             self._evict(victim, "excess", entry.version, view)
 
@@ -283,20 +268,20 @@ class AdmissionController:
         decision = _Decision("refused", "out_of_memory", entry.version, entry.predicted.total_bytes)
         self._report(decision, self._view(NOTHING, ()))
 
-    def _view(self, needed: Amount, lines: frozenset[str] | tuple[()]) -> _LedgerView:
+    def _view(self, needed: Amount, lines: frozenset[str] | tuple[()]) -> LedgerView[Model]:
         candidates = self._cache.eviction_candidates(needed, lines)
         with self._policy_lock:
             scores = self._policy.scores(self._as_standby(candidates.standby))
-        return _LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
+        return LedgerView(candidates, [_as_candidate(one) for one in scores[:_MOST_REPORTED]])
 
-    def _plan(self, version: ModelVersion, view: _LedgerView) -> EvictionPlan | None:
+    def _plan(self, version: ModelVersion, view: LedgerView[Model]) -> EvictionPlan[Model] | None:
         """Return the plan that frees enough memory and deactivates the fewest models; None where no plan does."""
         candidates = view.candidates
         given_up = self._choose(candidates.announced, candidates.unguaranteed)
         if given_up is None:
             return None
         short = candidates.short - self._taken(given_up)
-        for leave in _fewest_first(candidates.leave):
+        for leave in fewest_first(candidates.leave):
             evict = self._choose(candidates.standby, short - self._taken(leave))
             if evict is not None:
                 return EvictionPlan(version, view, evict, leave, given_up)
@@ -307,6 +292,22 @@ class AdmissionController:
             return None
         evict = self._choose(candidates.standby, rest - self._taken(announced))
         return EvictionPlan(version, view, evict or (), candidates.leave, announced)
+
+    def _plan_without_candidates(
+        self, version: ModelVersion, needed: Amount, lines: frozenset[str], view: LedgerView[Model]
+    ) -> EvictionPlan[Model] | None:
+        """Return the plan that gives up the fewest candidates; None where no plan does, or no line waits."""
+        compared = compared_only(view.candidates.kept, lines) if lines else ()
+        wider = self._view(needed, lines.union(*(one.claims for one in compared)))
+        if not compared or self._plan(version, wider) is None:
+            return None
+        for some in fewest_first(compared):
+            wider = self._view(needed, lines.union(*(one.claims for one in some)))
+            plan = self._plan(version, wider)
+            if plan is not None:
+                others = tuple(one for one in plan.leave if one not in some)
+                return replace(plan, leave=(*some, *others), candidates=some)
+        return None
 
     def _choose(self, standby: tuple[Entry[Model], ...], short: Amount) -> tuple[Entry[Model], ...] | None:
         with self._policy_lock:
@@ -331,7 +332,9 @@ class AdmissionController:
         """Return the bytes that `entries` together take from each pool."""
         return self._cache.budget.in_pools(sum((entry.charge for entry in entries), NOTHING))
 
-    def _evict(self, entry: Entry[Model], reason: CacheReason, wanted: ModelVersion | None, view: _LedgerView) -> None:
+    def _evict(
+        self, entry: Entry[Model], reason: CacheReason, wanted: ModelVersion | None, view: LedgerView[Model]
+    ) -> None:
         charged_bytes = entry.total_bytes
         if self._unloader.release(entry):
             seen_bytes = charged_bytes - entry.total_bytes
@@ -341,7 +344,7 @@ class AdmissionController:
     def _refuse(
         self,
         version: ModelVersion,
-        view: _LedgerView,
+        view: LedgerView[Model],
         reason: CacheReason,
         predicted: Amount,
         measured: Amount | None,
@@ -350,17 +353,17 @@ class AdmissionController:
         self._report(_Decision("refused", reason, version, predicted.total_bytes, measured_bytes), view)
         takes = "is predicted to take" if measured is None else "takes"
         candidates, budget = view.candidates, self._cache.guaranteed or self._cache.budget
-        kept = ", ".join(f"{e.version.reference} {e.state} {_kib(e.charge)}" for e in candidates.kept) or "nothing"
+        kept = ", ".join(f"{e.version.reference} {e.state} {e.charge.in_kib}" for e in candidates.kept) or "nothing"
         short = candidates.short.at_least(candidates.unguaranteed).at_least(NOTHING)
         may_fit = not budget.shortage(predicted if measured is None else measured).is_short
         return NoRoomError(
-            f"{version.reference} {takes} {_kib(predicted if measured is None else measured)}; of a budget of "
-            f"{_kib(Amount(budget.host_bytes, budget.device_bytes or 0))} {_kib(short)} are short, more than may be "
+            f"{version.reference} {takes} {(measured or predicted).in_kib}; of a budget of "
+            f"{Amount(budget.host_bytes, budget.device_bytes or 0).in_kib} {short.in_kib} are short, more than may be "
             f"released; kept: {kept}",
             may_fit=may_fit,
         )
 
-    def _report(self, decided: _Decision, view: _LedgerView) -> None:
+    def _report(self, decided: _Decision, view: LedgerView[Model]) -> None:
         decision = CacheDecision(
             at=utc_text_of_ns(time.time_ns()),
             verdict=decided.verdict,
@@ -378,15 +381,3 @@ class AdmissionController:
 def _as_candidate(one: Score) -> CacheCandidate:
     size_bytes, rate, reload_ms = one.total_bytes, round(one.rate, 4), round(one.reload_ms, 1)
     return CacheCandidate(one.reference, size_bytes, rate, reload_ms, round(one.score, 4))
-
-
-def _kib(amount: Amount) -> str:
-    """Return an amount in words; GPU memory is named where there is some."""
-    host = f"{amount.host_bytes >> 10} KiB"
-    return f"{host} and {amount.device_bytes >> 10} KiB of the GPU's" if amount.device_bytes else host
-
-
-def _fewest_first(entries: tuple[Entry[Model], ...]) -> Iterator[tuple[Entry[Model], ...]]:
-    """Yield every subset of `entries`: the smallest first, and of equal size the one that fewer lines use."""
-    for count in range(len(entries) + 1):
-        yield from sorted(combinations(entries, count), key=lambda one: sum(len(entry.claims) for entry in one))

@@ -1,10 +1,12 @@
-"""The cache's entry for one model, the states that it passes through, and the row that reports it."""
+"""The cache's entry for one model, its states, the row that reports it, and the entries that a load could evict."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from agent.inference.memory.pools import NOTHING, Amount
+from agent.messages.payloads import CacheCandidate
 from agent.messages.references import ModelVersion
 
 Phase = Literal["loading", "resident", "releasing"]  # states of an entry, in their order
@@ -20,6 +22,8 @@ class Closable(Protocol):
     def close(self) -> None:
         """Free the model's memory."""
 
+
+_CANDIDATES: Final = "/candidate"  # no line's name holds a slash
 
 Held = TypeVar("Held", bound=Closable)
 
@@ -167,6 +171,36 @@ class EvictionCandidates(Generic[Held]):
     """Bytes by which the models in use, with the load and without `leave`, exceed what the worker is guaranteed."""
 
 
+@dataclass(frozen=True)
+class LedgerView(Generic[Held]):
+    """Copy of the cache's state for one decision: the eviction candidates, and the scores of the evictable models."""
+
+    candidates: EvictionCandidates[Held]
+    scores: list[CacheCandidate]
+
+
+@dataclass(frozen=True)
+class EvictionPlan(Generic[Held]):
+    """The models to remove before a load fits the budget."""
+
+    version: ModelVersion
+    """The model to load."""
+    view: LedgerView[Held]
+    evict: tuple[Entry[Held], ...]
+    """Standby models to evict."""
+    leave: tuple[Entry[Held], ...] = ()
+    """Models that serve only lines that wait for the load and deactivate them first, or that finish a last picture."""
+    announced: tuple[Entry[Held], ...] = ()
+    """Models that are reserved, but only for lines that wait for the load; they are evicted as well."""
+    candidates: tuple[Entry[Held], ...] = ()
+    """Models of `leave` that are compared on a line, which end their comparison."""
+
+    @property
+    def lines(self) -> set[str]:
+        """The lines that must deactivate their models before the eviction."""
+        return {line for entry in self.leave for line in tuple(entry.claims)}
+
+
 def grouped(
     resident: Sequence[Entry[Held]], lines: set[str], short: Amount, unguaranteed: Amount
 ) -> EvictionCandidates[Held]:
@@ -186,3 +220,20 @@ def in_use(entries: Iterable[Entry[Held]], leaving: set[str]) -> Amount:
     """
     rest = [one for one in entries if not one.is_evictable and not one.is_left_by(leaving)]
     return sum((one.charge for one in rest), NOTHING)
+
+
+def candidates_claim(line: str) -> str:
+    """Return the name of a comparison's claim on its candidate, which differs from its line's own."""
+    return line + _CANDIDATES
+
+
+def compared_only(entries: Iterable[Entry[Held]], lines: Collection[str]) -> tuple[Entry[Held], ...]:
+    """Return the models that nobody uses but comparisons, as their candidate, and `lines`."""
+    users = ((one, one.claims - set(lines)) for one in entries if not one.reservations.keys() - set(lines))
+    return tuple(one for one, claims in users if claims and all(name.endswith(_CANDIDATES) for name in claims))
+
+
+def fewest_first(entries: tuple[Entry[Held], ...]) -> Iterator[tuple[Entry[Held], ...]]:
+    """Yield every subset of `entries`: the smallest first, and of equal size the one that fewer lines use."""
+    for count in range(len(entries) + 1):
+        yield from sorted(combinations(entries, count), key=lambda one: sum(len(entry.claims) for entry in one))

@@ -29,6 +29,12 @@ class Amount:
         """Bytes that an amount from `Budget.shortage` lacks in both pools; room in one pool does not help the other."""
         return max(0, self.host_bytes) + max(0, self.device_bytes)
 
+    @property
+    def in_kib(self) -> str:
+        """Both in words; GPU memory is named where there is some."""
+        host = f"{self.host_bytes >> 10} KiB"
+        return f"{host} and {self.device_bytes >> 10} KiB of the GPU's" if self.device_bytes else host
+
     def __str__(self) -> str:
         return f"host {self.host_bytes / 1e6:.1f} MB, device {self.device_bytes / 1e6:.1f} MB"
 

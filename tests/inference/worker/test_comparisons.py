@@ -24,7 +24,7 @@ from agent.messages.canary import (
     Counts,
     StopComparing,
 )
-from agent.messages.children import CacheState, Detections, InferenceFailed
+from agent.messages.children import CacheState, Detections, InferenceFailed, PrepareFailed
 from agent.messages.errors import ModelError
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -385,3 +385,82 @@ def test_models_that_cannot_be_compared_are_refused(new_dummies: NewDummies, run
 def test_an_unknown_line_is_refused(pair: Pair) -> None:
     pair.plant.send(Compare("line-9", 7, pair.candidate, "shadow", 1.0, MIB))
     assert pair.failure().reason == "unknown_line"
+
+
+TWO_LINES = {"cam-1": "line-1", "cam-2": "line-2"}
+
+
+@pytest.fixture
+def crowded(new_dummies: NewDummies, runtime: DummyRuntime) -> Pair:
+    """Start a pair beside line-2 with a model of its own, in 200 MiB of which 20 are free."""
+    pair = Pair(new_dummies(lines=TWO_LINES, budget_mib=200), runtime)
+    pair.plant.switch(runtime.make("other"), "line-2")
+    return pair
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_candidate_gives_way_to_another_lines_changeover(crowded: Pair, mode: CanaryMode) -> None:
+    crowded.run(mode)
+    crowded.plant.detect("cam-1")
+    large = crowded.runtime.make("large", 130)
+    crowded.plant.switch(large, "line-2")
+    failed = crowded.failure()
+    assert (failed.line, failed.number, failed.reason) == ("line-1", crowded.number, "no_memory")
+    assert "large:n@1" in failed.detail
+    assert crowded.plant.detect("cam-1").model == "stable:n@1"
+    assert crowded.plant.detect("cam-2").model == "large:n@1"
+    crowded.plant.wait_for_ledger({"stable:n@1": "active", "large:n@1": "active"})
+
+
+def test_a_candidate_stays_where_the_lines_own_model_makes_room(crowded: Pair) -> None:
+    crowded.run("canary")
+    assert crowded.plant.switch(crowded.runtime.make("fits", 75), "line-2").report.order == "break-before-make"
+    assert crowded.plant.detect("cam-1").model == "candidate:n@1"
+    assert not crowded.plant.of(ComparisonFailed)
+
+
+def test_a_candidate_stays_where_its_room_would_not_do_either(crowded: Pair) -> None:
+    crowded.run("canary")
+    assert crowded.plant.refusal(crowded.runtime.make("huge", 150), "line-2").reason == "no_memory"
+    assert crowded.plant.detect("cam-1").model == "candidate:n@1"
+    assert not crowded.plant.of(ComparisonFailed)
+
+
+def test_a_candidate_gives_way_to_no_announcement(crowded: Pair) -> None:
+    crowded.run("canary")
+    refused = crowded.plant.outcome(crowded.plant.announce(crowded.runtime.make("large", 75), "line-2"))
+    assert isinstance(refused, PrepareFailed)
+    assert crowded.plant.detect("cam-1").model == "candidate:n@1"
+    assert not crowded.plant.of(ComparisonFailed)
+
+
+def test_a_candidate_gives_way_to_a_model_that_outgrew_its_prediction(crowded: Pair) -> None:
+    crowded.run("canary")
+    large = crowded.runtime.make("large", 75)
+    crowded.runtime.behaviours["large"].grows_bytes = 130 * MIB
+    crowded.plant.switch(large, "line-2")
+    assert crowded.failure().reason == "no_memory"
+    assert crowded.plant.detect("cam-1").model == "stable:n@1"
+    crowded.plant.wait_for_ledger({"stable:n@1": "active", "large:n@1": "active"})
+
+
+def test_no_more_candidates_give_way_than_are_needed(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    other, small = runtime.make("other"), runtime.make("small", 30)
+    pair = Pair(new_dummies(lines=TWO_LINES, budget_mib=230), runtime)
+    pair.plant.switch(other, "line-2")
+    pair.plant.prepare(small, "line-2")
+    pair.run("canary")
+    pair.plant.send(Compare("line-2", 50, small, "canary", 1.0, 64 * MIB))
+    pair.plant.wait_until(lambda: any(one.number == 50 for one in pair.plant.of(ComparisonBegan)))
+    pair.plant.switch(runtime.make("large", 130), "line-2")
+    assert pair.failure().line == "line-1"
+    pair.plant.wait_for_ledger({"stable:n@1": "active", "large:n@1": "active", "small:n@1": "pinned"})
+
+
+def test_a_candidate_gives_way_to_what_is_guaranteed(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    pair = Pair(new_dummies(lines=TWO_LINES, budget_mib=300, guaranteed_mib=200), runtime)
+    pair.plant.switch(runtime.make("other"), "line-2")
+    pair.run("canary")
+    pair.plant.switch(runtime.make("large", 90), "line-2")
+    assert pair.failure().reason == "no_memory"
+    assert pair.plant.detect("cam-2").model == "large:n@1"

@@ -249,3 +249,21 @@ def test_where_nothing_is_announced_memory_keeps_what_was_used(new_dummies: NewD
     assert not plant.of(CacheDecided)
     assert not plant.of(SwapFailed)
     assert all(state.used_bytes <= state.budget_bytes for state in plant.of(CacheState))
+
+
+def test_an_announcement_that_is_ended_while_its_model_loads_reserves_nothing(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant = new_dummies()
+    plant.switch(runtime.make("serving"))
+    announced = runtime.make("announced")
+    behaviour = runtime.behaviours["announced"]
+    behaviour.load_may_end.clear()
+    first = plant.announce(announced)
+    assert behaviour.load_began.wait(60)
+    ended = plant.announce(announced, hold_s=0.0)
+    plant.outcome(ended)
+    behaviour.load_may_end.set()
+    plant.outcome(first)
+    plant.wait_until(lambda: plant.resident().get("announced:n@1", "resident") == "resident")
+    assert not any(plant.reserved().values())
