@@ -31,6 +31,13 @@ READY = "line/line-1/ready"
 Write = Callable[[Path], Path]
 
 
+def unhurried(settings: dict[str, Any]) -> None:
+    """Leave a busy machine time for each frame, because frames are counted here."""
+    pinned(settings)
+    for stream in settings["stream"]:
+        stream["fps"] = 4
+
+
 @pytest.fixture
 def prepared(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[[Write], RunningAgent]]:
     """Start an agent whose line is ready with version 1; the argument writes version 2."""
@@ -38,7 +45,7 @@ def prepared(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Callable[[Write],
         made: list[RunningAgent] = []
 
         def make(write: Write) -> RunningAgent:
-            agent = RunningAgent(tmp_path / "box", mosquitto.url, peer, pinned)
+            agent = RunningAgent(tmp_path / "box", mosquitto.url, peer, unhurried)
             made.append(agent)
             add_version(agent, write(agent.folder / "alpha-2.onnx"))
             agent.start()
