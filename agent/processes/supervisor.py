@@ -122,6 +122,8 @@ class _Child:
         self._on_message: Final = on_message
         self._backoff: Final = Backoff(0.25, 10.0)
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed: list[subprocess.Popen[bytes]] = []
+        """Processes that were killed and are not reaped yet: a large one takes a while to free its memory."""
         self._channel: Channel[Any] | None = None
         self._is_up = False
         self._spawned_s = 0.0
@@ -152,6 +154,7 @@ class _Child:
 
     def _start_process(self) -> socket.socket:
         """Start the process; return control's end of its channel."""
+        self._reap_killed()
         ours, theirs = pair()
         with ExitStack() as undo:
             undo.callback(ours.close)
@@ -220,6 +223,7 @@ class _Child:
             self._is_up = False
 
     def reap(self, patience_s: float, killed_patience_s: float = _EXIT_PATIENCE_S) -> int | None:
+        self._reap_killed()
         if self._process is None:
             return None
         try:
@@ -233,8 +237,12 @@ class _Child:
                 code = self._process.wait(killed_patience_s)
             except subprocess.TimeoutExpired:
                 _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._process.pid)
+                self._killed.append(self._process)
         self._process = None
         return code
+
+    def _reap_killed(self) -> None:
+        self._killed = [one for one in self._killed if one.poll() is None]
 
     def is_gone(self, is_late: bool) -> bool:  # noqa: FBT001 - one caller
         """Return True once the ended process is reaped; kill it where `is_late`."""

@@ -139,6 +139,18 @@ def test_a_frozen_child_is_killed_when_its_beat_is_due(post: Post) -> None:
     assert post.heard(ChildHung)
 
 
+def test_a_killed_child_that_takes_long_to_end_is_reaped_later(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(process: "subprocess.Popen[bytes]", timeout: float) -> int:
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    post.start("stop", beat_deadline_s=1.0)
+    (killed,) = [one.pid for one in psutil.Process().children() if "odd_child.py" in " ".join(one.cmdline())]
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "wait", wait)
+        post.until(lambda: post.heard(ChildLost))
+    post.until(lambda: not psutil.pid_exists(killed))
+
+
 def test_a_child_that_hangs_in_one_call_is_killed_though_it_beats(post: Post) -> None:
     post.start("hang", busy_deadline_s=1.0)
     post.until(lambda: post.heard(ChildLost))
