@@ -21,7 +21,7 @@ _HEADER_BYTES: Final = 32 * 1024
 
 
 class _Stage(Enum):
-    """What a connection waits for."""
+    """Part of an exchange that a connection waits for."""
 
     HEAD = auto()
     """A request line and headers, which have begun or are the first."""
