@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from agent.web.serving import http_server
 from agent.web.serving.http_server import HttpServer
-from agent.web.serving.listener import Listener, network_of
+from agent.web.serving.listener import MOST, MOST_EACH, Listener, network_of
 
 DEADLINE_S = 20.0
 STAGE_S = 0.3
@@ -112,13 +112,27 @@ def test_a_client_that_gets_on_keeps_its_connection(monkeypatch: pytest.MonkeyPa
     served(ask)
 
 
+def test_as_many_connections_as_the_listener_takes_are_served() -> None:
+    async def ask(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _number in range(MOST - 1):
+                reader, writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
+                stack.callback(writer.close)
+            writer.write(HEAD + b"\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    served(ask, MOST)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each stage a moment."""
     monkeypatch.setattr(http_server, "_TIME_S", dict.fromkeys(http_server._TIME_S, STAGE_S))
 
 
-def served(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+def served(
+    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], most_each: int = MOST_EACH
+) -> None:
     """Serve some routes, and run `use` on a connection."""
 
     async def read(request: Request) -> Response:
@@ -136,7 +150,7 @@ def served(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable
     app = Starlette(routes=[Route(path, answer, methods=methods) for path, answer in paths.items()])
 
     async def run() -> None:
-        listener = Listener("127.0.0.1:0")
+        listener = Listener("127.0.0.1:0", most_each=most_each)
         serving = asyncio.ensure_future(HttpServer(app, listener, None).serve())
         try:
             async with connected(listener) as one:
