@@ -1,8 +1,6 @@
 """Each route of the console refuses whom it should: nobody, a lesser role, a page from elsewhere."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,17 +30,6 @@ FORGED = tuple(
         "http://[",
     )
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> ConsoleHere:
-    return ConsoleHere(tmp_path)
-
-
-@pytest.fixture
-def client(here: ConsoleHere) -> Iterator[TestClient]:
-    with here.client() as client:
-        yield client
 
 
 def address(row: Row) -> str:

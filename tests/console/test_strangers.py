@@ -1,8 +1,7 @@
-"""What somebody without a session, or with one, can do to others: shut nobody out, and break nothing."""
+"""Strangers, and users of one session, can neither shut others out nor break anything."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,6 @@ from agent.web.console.access.places import MOST_EACH, Places
 from agent.web.console.access.users import FOLDER
 
 LOGIN = "/console/api/login"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> ConsoleHere:
-    return ConsoleHere(tmp_path)
-
-
-@pytest.fixture
-def client(here: ConsoleHere) -> Iterator[TestClient]:
-    with here.client() as client:
-        yield client
 
 
 def login(client: TestClient, name: str, password: str = PASSWORD, known: str = "") -> int:

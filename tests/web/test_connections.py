@@ -12,9 +12,10 @@ from starlette.routing import Route
 
 from agent.web.serving import http_server
 from agent.web.serving.http_server import HttpServer
-from agent.web.serving.listener import Listener, network_of
+from agent.web.serving.listener import MOST, MOST_EACH, Listener, network_of
 
 DEADLINE_S = 20.0
+STAGE_S = 0.3
 HEAD = b"GET / HTTP/1.1\r\nHost: box\r\n"
 BODY = b"POST /%b HTTP/1.1\r\nHost: box\r\nContent-Length: 1000\r\n\r\n"
 
@@ -88,14 +89,22 @@ def test_what_comes_byte_by_byte_ends(first: bytes, drip: bytes) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_client_that_gets_on_keeps_its_connection() -> None:
+def test_a_client_that_gets_on_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests one after the other, longer together than each may take, and an answer that takes longer than that."""
+    has_come, take = asyncio.Event(), http_server._Protocol.data_received
+
+    def taken(protocol: http_server._Protocol, data: bytes) -> None:
+        take(protocol, data)
+        has_come.set()
+
+    monkeypatch.setattr(http_server._Protocol, "data_received", taken)
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for path in (b"refused", b"slow", b"refused", b"slow", b"refused"):
             request = b"GET /%b HTTP/1.1\r\nHost: box\r\n\r\n" % path
+            has_come.clear()
             writer.write(request[:20])
-            await asyncio.sleep(0.05)
+            await has_come.wait()
             writer.write(request[20:])
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200"), path
             assert await reader.readexactly(2) == b"ok"
@@ -103,13 +112,27 @@ def test_a_client_that_gets_on_keeps_its_connection() -> None:
     served(ask)
 
 
+def test_as_many_connections_as_the_listener_takes_are_served() -> None:
+    async def ask(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _number in range(MOST - 1):
+                reader, writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
+                stack.callback(writer.close)
+            writer.write(HEAD + b"\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    served(ask, MOST)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each stage 0.3 s."""
-    monkeypatch.setattr(http_server, "_TIME_S", dict.fromkeys(http_server._TIME_S, 0.3))
+    """Give each stage a moment."""
+    monkeypatch.setattr(http_server, "_TIME_S", dict.fromkeys(http_server._TIME_S, STAGE_S))
 
 
-def served(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+def served(
+    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], most_each: int = MOST_EACH
+) -> None:
     """Serve some routes, and run `use` on a connection."""
 
     async def read(request: Request) -> Response:
@@ -119,7 +142,7 @@ def served(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable
         return PlainTextResponse("ok")
 
     async def slow(_: Request) -> Response:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(2 * STAGE_S)
         return PlainTextResponse("ok")
 
     methods = ["GET", "POST"]
@@ -127,7 +150,7 @@ def served(use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable
     app = Starlette(routes=[Route(path, answer, methods=methods) for path, answer in paths.items()])
 
     async def run() -> None:
-        listener = Listener("127.0.0.1:0")
+        listener = Listener("127.0.0.1:0", most_each=most_each)
         serving = asyncio.ensure_future(HttpServer(app, listener, None).serve())
         try:
             async with connected(listener) as one:

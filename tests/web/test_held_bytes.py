@@ -142,6 +142,27 @@ def test_a_transfer_goes_on_where(slow_bytes: int, moved_bytes: int, other_bytes
     asyncio.run(run())
 
 
+def test_a_transfer_that_has_just_arrived_does_not_end() -> None:
+    clock = Clock()
+
+    async def run() -> None:
+        held, arrives = HeldBytes(4, clock), asyncio.Event()
+        with held.of("slow") as slow, held.of("prompt") as prompt:
+            slow.resize(LARGEST)
+            coming = asyncio.create_task(slow.moving(arrives.wait(), int, 30.0))
+            await asyncio.sleep(0)
+            clock.now_s += 10.0
+            arrives.set()
+            await asyncio.sleep(0)
+            assert not coming.done(), "it has yet to hear of it"
+            with pytest.raises(RequestError, match="of others"):
+                prompt.resize(LARGEST)
+            assert slow.bytes == LARGEST
+            assert await coming
+
+    asyncio.run(run())
+
+
 def test_nothing_ends_in_vain() -> None:
     clock = Clock()
 

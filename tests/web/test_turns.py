@@ -1,6 +1,7 @@
 """Blocks go round between clients, and come back whatever becomes of a request."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -88,14 +89,15 @@ def test_too_many_waiting_requests_are_refused_at_once() -> None:
 
 
 def test_a_request_that_would_surely_wait_too_long_is_refused_at_once() -> None:
+    times_s = itertools.count(100.0, 0.05)  # of each block that comes back
+
     async def run() -> None:
-        turns = Turns(1)
+        turns = Turns(1, lambda: next(times_s))
         turns.open()
         held = await turns.take("one", 30.0)
         waiting = [asyncio.create_task(turns.take("one", 30.0)) for _ in range(40)]
         await asyncio.sleep(0)
         for _ in range(4):
-            await asyncio.sleep(0.05)
             turns.give_back(held)
         with pytest.raises(RequestError, match="before it take about") as refused:
             await turns.take("one", 0.5)

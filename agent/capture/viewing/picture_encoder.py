@@ -19,7 +19,7 @@ _log: Final = logging.getLogger(__name__)
 _QUALITIES: Final = (78, 66, 55, 42, 30, 20, 12)
 """JPEG qualities. From one to the next a file loses less than 40 % of its bytes."""
 _STEP: Final = 0.8
-"""What the next quality leaves of a file, as most scenes have it."""
+"""Part of a file's bytes that remains at the next quality, in most scenes."""
 _TOO_LARGE: Final = 1.3
 """A file of more than the wanted bytes times this is encoded once more: a slow link would be late by seconds."""
 _ROOM: Final = 0.6

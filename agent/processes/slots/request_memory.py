@@ -1,7 +1,7 @@
 """Shared memory of inference requests: a few blocks, each of which holds one request's pictures and tensors.
 
 The web process gives blocks to requests. A worker reads and writes a block only between a request and its answer, so no
-lock is needed; a block is free again with the answer, or with `Opened`. Both sides check what the other says of it.
+lock is needed; a block is free again once its request has given it back. Both sides check what the other says of it.
 """
 
 import fcntl

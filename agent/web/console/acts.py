@@ -141,15 +141,15 @@ def _command(user: User, asked: Asked) -> tuple[str, dict[str, Any] | str]:
         raise RefusedError(403, "role")
     content = _content(asked)
     needs_line = "{line}" in act.topic or asked.act == "rollback"
-    is_wrong_line = not is_id(asked.line or "") if needs_line else not is_id(asked.line or "any")
-    if content is None or is_wrong_line:
+    has_good_line = is_id(asked.line) if asked.line else not needs_line
+    if content is None or not has_good_line:
         raise RefusedError(400, "not_understood")
     if act.stops_line(asked.value) and not asked.confirmed:
         raise RefusedError(409, "ask")
     return act.topic.format(line=asked.line), content
 
 
-def _short(value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+def _short(value: Value) -> Value:
     """Return a value as journal and pages have it: a long one as the beginning of its text."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return value if len(text) <= _TOLD else f"{text[:_TOLD]}…"

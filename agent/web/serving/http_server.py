@@ -15,13 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent.web.serving.tls import subject_of
 
-_CONNECTIONS: Final = 256
 _KEEP_ALIVE_S: Final = 30
 _HEADER_BYTES: Final = 32 * 1024
 
 
 class _Stage(Enum):
-    """What a connection waits for."""
+    """Part of an exchange that a connection waits for."""
 
     HEAD = auto()
     """A request line and headers, which have begun or are the first."""
@@ -42,7 +41,7 @@ ABORT: Final = "abort"
 
 
 class HttpServer:
-    """A uvicorn server on a socket that is bound already."""
+    """A uvicorn server on a socket that is bound already, and bounds its connections."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         self._listener: Final = listener
@@ -56,7 +55,6 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
             h11_max_incomplete_event_size=_HEADER_BYTES,
         )

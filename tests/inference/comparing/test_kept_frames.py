@@ -143,10 +143,10 @@ def test_nothing_is_kept_beside_pictures_that_cannot_be_deleted(folder: Path, mo
     offer(keeper(folder), 0.5)
     unlink = Path.unlink
 
-    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as of Path
+    def refuse(path: Path, **options: bool) -> None:
         if path.suffix == ".jpg":
             raise PermissionError(path)
-        unlink(path, missing_ok)
+        unlink(path, **options)
 
     monkeypatch.setattr(Path, "unlink", refuse)
     other = keeper(folder, of="cap-check:n@5")

@@ -1,4 +1,4 @@
-"""Rate limit of logins: an allowance of tries for each address, and one for all together."""
+"""Rate limit of logins: tries for each network and for each known browser, and a bound for all networks together."""
 
 import time
 from collections import OrderedDict

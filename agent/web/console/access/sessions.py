@@ -45,7 +45,7 @@ class Sessions:
         self._users: Final = users
         self._sessions: dict[str, Session] = {}
         self._told = ""
-        """Why the users could not be read, as the log has it already."""
+        """Last error of reading the users that was logged; empty once they could be read."""
 
     def load(self) -> None:
         """Read the sessions of the last run; a file that cannot be read means that everybody logs in again."""

@@ -129,7 +129,8 @@ class Held:
     @property
     def is_slow(self) -> bool:
         """True for a transfer that had its grace, and moves too slowly."""
-        return self._transfer is not None and self._clock() - self._began_s > _GRACE_S and self.pace < _PACE
+        is_moving = self._transfer is not None and not self._transfer.done()
+        return is_moving and self._clock() - self._began_s > _GRACE_S and self.pace < _PACE
 
     def end(self) -> None:
         """End the transfer; its bytes count as given back at once."""

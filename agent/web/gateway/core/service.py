@@ -78,7 +78,7 @@ class Admitted:
     client: Client
     counted: Counted
     held: Held
-    """What it holds in memory."""
+    """Its body or answer in memory."""
 
 
 class GatewayService:
@@ -92,7 +92,7 @@ class GatewayService:
         self.counting: Final = counting
         self._links: Final = links
         self._held: Final = {group: HeldBytes(count) for group, count in clients.counts().items()}
-        """What the clients of each group hold, because the groups share no memory."""
+        """Ledger of each group, because the groups share no memory."""
         self._threads: Final = ThreadPoolExecutor(2, "request")
 
     @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
 from agent.web.gateway.core.faults import busy
@@ -22,8 +23,9 @@ class Turns:
     while a worker answers.
     """
 
-    def __init__(self, blocks: int) -> None:
+    def __init__(self, blocks: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Have so many blocks, none of which is given before `open`."""
+        self._clock: Final = clock
         self._free: Final[deque[int]] = deque(range(blocks))
         self._is_open = False
         self._waiting: Final[OrderedDict[str, deque[asyncio.Future[int]]]] = OrderedDict()
@@ -87,7 +89,7 @@ class Turns:
 
     def _note(self) -> None:
         """Record that a block came back; only between two that were waited for is the interval one of work."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         if self._waiting and self._came_s:
             self._interval_s += (now_s - self._came_s - self._interval_s) * (_NEWEST if self._interval_s else 1.0)
         self._came_s = now_s if self._waiting else 0.0

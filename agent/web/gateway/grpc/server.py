@@ -74,9 +74,9 @@ class GrpcServer:
         try:
             with self._request(stream) as admitted:
                 size_bytes = await asyncio.wait_for(_only_size(stream), _WHOLE_S)
-                content = await _content(stream, size_bytes, admitted.held)
-                answer = await call(self, admitted.client, admitted.counted, _parsed(taken, content))
-                del content
+                request = _parsed(taken, await _content(stream, size_bytes, admitted.held))
+                answer = await call(self, admitted.client, admitted.counted, request)
+                del request
                 await _send(stream, answer, admitted.held)
         except RequestError as error:
             raise _refusal(error) from None
@@ -88,33 +88,41 @@ class GrpcServer:
             raise _crashed() from None
 
     async def _stream(self, stream: "Stream[Any, Any]") -> None:
-        """Answer requests one after the other; the refusal of one that is read is an answer, others end the stream."""
+        """Answer requests one after the other."""
+        while await self._answer_next(stream):
+            continue  # with nothing of the last one in memory, because the next may come much later
+
+    async def _answer_next(self, stream: "Stream[Any, Any]") -> bool:
+        """Answer one request of a stream; return False at its end.
+
+        The refusal of a request that is read is an answer; others end the stream.
+        """
         taken, given = self._messages["ModelInferRequest"], self._messages["ModelStreamInferResponse"]
-        while True:
-            may_go_on = False
-            try:
-                with self._request(stream) as admitted:
-                    size_bytes = await _next_size(stream)
-                    if size_bytes is None:
-                        return
-                    content = await _content(stream, size_bytes, admitted.held)
-                    may_go_on = True
-                    request = _parsed(taken, content)
-                    del content  # it is as large as the request made of it
-                    response = await _infer(self, admitted.client, admitted.counted, request)
-                    may_go_on = False
-                    del request
-                    await _send(stream, given(infer_response=response), admitted.held)
-                    continue
-            except RequestError as error:
-                if not may_go_on or error.kind == "too_large":
-                    raise _refusal(error) from None
-                answer = given(error_message=str(error))
-            except GRPCError:
-                raise
-            except Exception:  # noqa: BLE001 - the loop's edge
-                raise _crashed() from None
-            await stream.send_message(answer)
+        may_go_on = False
+        try:
+            with self._request(stream) as admitted:
+                size_bytes = await _next_size(stream)
+                if size_bytes is None:
+                    return False
+                content = await _content(stream, size_bytes, admitted.held)
+                may_go_on = True
+                request = _parsed(taken, content)
+                del content  # it is as large as the request made of it
+                answer = given(infer_response=await _infer(self, admitted.client, admitted.counted, request))
+                may_go_on = False
+                del request
+                await _send(stream, answer, admitted.held)
+                return True
+        except RequestError as error:
+            if not may_go_on or error.kind == "too_large":
+                raise _refusal(error) from None
+            refused = given(error_message=str(error))
+        except GRPCError:
+            raise
+        except Exception:  # noqa: BLE001 - the loop's edge
+            raise _crashed() from None
+        await stream.send_message(refused)
+        return True
 
     def _request(self, stream: "Stream[Any, Any]") -> Any:  # noqa: ANN401 - a context manager of the service
         metadata: Any = stream.metadata  # a dictionary of several values a key, for which grpclib has no type
@@ -194,7 +202,7 @@ class _Progress:
     """Bytes that a stream has moved since now, by one of grpclib's counts."""
 
     def __init__(self, stream: "Stream[Any, Any]", count: str) -> None:
-        self._stream: Final = stream._stream  # noqa: SLF001 - as in _read
+        self._stream: Final = _bytes_of(stream)
         self._count: Final = count
         self._before: Final = getattr(self._stream, count)
 
@@ -213,9 +221,14 @@ def _parsed(taken: Untyped, content: bytes) -> Untyped:
 
 async def _read(stream: "Stream[Any, Any]", size_bytes: int) -> bytes:
     try:
-        return await stream._stream.recv_data(size_bytes)  # noqa: SLF001 - tests/architecture/test_private_names.py
+        return bytes(await _bytes_of(stream).recv_data(size_bytes))
     except AssertionError:  # grpclib's way to say so
         raise invalid("the message ends early") from None
+
+
+def _bytes_of(stream: "Stream[Any, Any]") -> Any:  # noqa: ANN401 - of grpclib, which has no public name for it
+    """Return grpclib's stream of bytes below one of messages."""
+    return stream._stream  # noqa: SLF001 - tests/architecture/test_private_names.py
 
 
 def _crashed() -> GRPCError:
