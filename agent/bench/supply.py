@@ -113,9 +113,8 @@ def _beside(models: Models, folder: Path, server: _Server, repeats: int) -> dict
     with started(plant) as device:
         for number in range(repeats):
             say(f"a line beside an order: {number + 1} of {repeats}")
-            entry = server.new(
-                models[_FETCHED], str(number + 2)
-            )  # before the look: a server's work is not the device's
+            # Before the look, because a server's work is not the device's.
+            entry = server.new(models[_FETCHED], str(number + 2))
             device.during(_SETTLE_S)
             frames = device.observer.frames["cam-1"]
             mark = len(frames)

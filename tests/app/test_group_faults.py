@@ -13,21 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.test_groups import in_two_groups, odd_press
-from support.agent_here import AgentHere, Sensors
+from app.test_groups import come_up, in_two_groups, odd_press
+from support.agent_here import AgentHere
 from support.brokers import Mosquitto
 
 from agent.app.children.groups import memory_guard
 from agent.bench.figures import percentile, rounded
-from agent.mqtt.blocking_client import connected
-from agent.mqtt.endpoint.link_settings import LinkSettings
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 FPS = 10
 FRAMES = 100
 """Of each window, of which the ones with a fault last until the other group is ready again at the least."""
-SMALL_BYTES = 1 << 30
-"""Available memory that the device is said to have, so that a worker is ended at 854 MiB of its own."""
 
 pytestmark = pytest.mark.soak
 
@@ -59,14 +55,9 @@ def plant(mosquitto: Mosquitto, tmp_path: Path, orders: Path, monkeypatch: pytes
         in_two_groups(settings)
         settings["stream"] = [one | {"fps": FPS} for one in settings["stream"] if one["id"] != "cam-2"]
 
-    monkeypatch.setattr(memory_guard, "available_bytes", lambda: SMALL_BYTES)
-    with connected(LinkSettings("127.0.0.1", mosquitto.port, "plc")) as peer:
-        agent = AgentHere(tmp_path, mosquitto.url, peer, changes)
-        agent.sensors = Sensors()
-        agent.change_worker = odd_press(orders)
-        agent.start()
+    monkeypatch.setattr(memory_guard, "SHORT_SHARE", 1.0)  # short however much there is: a leak ends at 854 MiB
+    with odd_press(mosquitto, tmp_path, orders, changes) as agent:
         yield agent
-        agent.kill()
 
 
 def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere, orders: Path) -> None:
@@ -79,10 +70,7 @@ def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere
         "loop": lambda: orders.write_text("spin"),
         "kill": signalled(signal.SIGKILL),  # as the kernel does where memory is short
     }
-    plant.until_said("status", "online")
-    plant.ready("bottle-500")
-    plant.ready("open", "line-2")
-    plant.until(lambda: plant.detections("cam-1"))
+    come_up(plant)
     calm, beside = Window(), {name: Window() for name in faults}
     for _ in range(ROUNDS):
         for name, begin in faults.items():

@@ -1,22 +1,22 @@
-"""Where the kernel has no walls, control ends the worker that takes the memory of other groups, and no other."""
+"""Control's guard ends the worker that takes the memory of other groups, and no other."""
 
 from dataclasses import dataclass, field
 
 import pytest
 
-from agent.app.children.groups.memory_guard import DeviceMemory, MemoryGuard
+from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 
 MOST = {"default": 700, "press": 600}
 PIDS = {"default": 1, "press": 2}
-SHORT = DeviceMemory(available_bytes=99, total_bytes=1000)
-ENOUGH = DeviceMemory(available_bytes=100, total_bytes=1000)
+SHORT = HostMemory(available_bytes=99, total_bytes=1000)
+ENOUGH = HostMemory(available_bytes=100, total_bytes=1000)
 
 
 @dataclass
 class Watched:
     """A guard, what it reads, and whom it has ended."""
 
-    device: DeviceMemory = SHORT
+    device: HostMemory = SHORT
     taken: dict[int, int] = field(default_factory=lambda: {1: 650, 2: 650})
     ended: list[str] = field(default_factory=list)
     now_s: float = 0.0

@@ -270,14 +270,11 @@ def test_what_models_call_their_classes_is_no_line_and_no_command(device: Device
     assert one is not None
     one.counts = msgspec.structs.replace(one.counts, classes=dict.fromkeys(HOSTILE, counts))
     one.stage, one.result, one.end_detail, one.end_reason = Stage.ENDED, "rolled_back", "".join(HOSTILE), "class_rates"
-    device.tick()
-    folder = Path(report.folder)
-    folder.mkdir()
+    device.records.compared("line-1", one)
     boxes = [DetectedObject(label=label, class_=0, score=0.5, box=(1, 2, 3, 4)) for label in HOSTILE]
-    frame = KeptFrame(HOSTILE[1], 7, "2026-01-01T00:00:00.000Z", 64, 48, boxes, [])
-    (folder / "000000500-cam-1-7.json").write_bytes(msgspec.json.encode(frame))
-    (folder / "000000500-cam-1-7.jpg").write_bytes(b"\xff\xd8")
+    keep(report, KeptFrame(HOSTILE[1], 7, "2026-01-01T00:00:00.000Z", 64, 48, boxes, []))
     report = comparison_report.report_of(device.settings, "line-1")
+    assert (report.record.canary.result, set(report.classes), len(report.frames)) == ("rolled_back", set(HOSTILE), 1)
     texts = list(comparison_report.readable(report))
     assert all(text.isprintable() for text in texts)
     assert [text for text in texts if text.startswith("result")] == [texts[1]]

@@ -91,7 +91,7 @@ def _rounded(share: float) -> float:
 
 
 def _rounded_up(share: float) -> float:
-    """Return the upper end of an interval with four decimals, so that it holds what it is the interval of."""
+    """Return the upper end of an interval with four decimals: rounded down, it might leave the share out."""
     return math.ceil(share * 10_000) / 10_000
 
 

@@ -23,7 +23,7 @@ _LATE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a comparison ends; a candidate is given up for a reason, and promoted without one."""
+    """Reason and words for the end of a comparison; a promotion has no reason."""
 
     reason: CanaryReason | None
     detail: str

@@ -53,7 +53,7 @@ def begin(
     with the detail of the report where nothing fails.
     """
     choice = choose(state.plant, line)
-    own = choice.asker if commands else choice.cause, None
+    own = (choice.asker if commands else choice.cause, None)
     wanted, (cause, words) = choice.wanted, because or own
     overtaken = supersede(state, line, now)
     if commands:

@@ -1,6 +1,5 @@
 """Available memory of the device and memory of processes, from the kernel's files."""
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -31,10 +30,10 @@ def resident_bytes(pid: int) -> int:
 def unshared_bytes(pid: int) -> int:
     """Return a process' memory that is neither of a file nor shared; 0 if it ended. Takes no lock of the process."""
     try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
+        memory = psutil.Process(pid).memory_info()  # of `statm`
+    except psutil.Error:
         return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return int(memory.rss - memory.shared)
 
 
 def _rss(pid: int) -> int:

@@ -10,25 +10,25 @@ from agent.health.interval_timer import IntervalTimer
 from agent.health.sensors.available_memory import available_bytes, unshared_bytes
 
 SHORT_SHARE: Final = 0.1
-"""Share of the device's memory; with less of it available, larger models are not allowed to any line soon."""
+"""Share of the device's memory below which it is short: caps on models no longer rise, and at half of it they fall."""
 _LOOK_INTERVAL_S: Final = 0.5
 
 
 @dataclass(frozen=True)
-class DeviceMemory:
-    """Memory of the device in bytes."""
+class HostMemory:
+    """Memory of the whole device, without that of a GPU, in bytes."""
 
     available_bytes: int
     total_bytes: int
 
     @classmethod
-    def read(cls) -> "DeviceMemory":
+    def read(cls) -> "HostMemory":
         """Return the present values."""
         return cls(available_bytes(), int(psutil.virtual_memory().total))
 
     @property
     def spare_bytes(self) -> int:
-        """Bytes that groups leave to the device."""
+        """Bytes below which the device is short of memory."""
         return int(self.total_bytes * SHORT_SHARE)
 
 
@@ -42,7 +42,7 @@ class MemoryGuard:
     def __init__(
         self,
         end: Callable[[str, str], None],
-        device: Callable[[], DeviceMemory] = DeviceMemory.read,
+        device: Callable[[], HostMemory] = HostMemory.read,
         taken: Callable[[int], int] = unshared_bytes,
     ) -> None:
         """Store `end(group, detail)`; tests replace the readings of the device and of a process."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.app.children.groups.memory_guard import DeviceMemory, MemoryGuard
+from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
 from agent.app.children.groups.walls import Walls
@@ -64,9 +64,9 @@ class Workers:
             return {}
         parts = guaranteed(self._settings, whole)
         self._ledger = ShareLedger(as_limit(whole), parts, self.send, end=self.restart)
-        device = DeviceMemory.read()
+        device = HostMemory.read()
         beside = PROCESSES_BYTES + CAMERA_BYTES * len(self._settings.stream) + beside_bytes(self._settings)
-        # Less what a cap on the models of all lines begins at, because a leak of one group must not bring it on.
+        # Less what the device is short at, because a leak must end before a cap on the models of all lines falls.
         self._room_bytes = device.available_bytes - device.spare_bytes - beside
         self._walls.build()
         self._set_walls()
