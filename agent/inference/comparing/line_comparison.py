@@ -36,9 +36,9 @@ _LOG: Final = logging.getLogger(__name__)
 _WAITING: Final = 2
 """Frames that wait for slack; a further one is skipped, and counted."""
 _PATIENCE_NS: Final = 500_000_000
-"""Time that a frame waits for a gap; then as long again for a moment without a frame, where that may do."""
+"""Time that a frame waits for a gap; then as long again for a moment without a frame, where it may delay the next."""
 _SLACK_RUNS: Final = 5
-"""Inferences in slack of which the shortest tells what the next one needs; frames that came meanwhile delay others."""
+"""The shortest of so many inferences in slack tells what the next one needs, because frames may delay the others."""
 _UNDISTURBED_PERIODS: Final = 250
 """Frame periods between two inferences of a shadow that fit no gap, so that they delay fewer frames than 1 in 100."""
 HUNG_S: Final = 2.0
@@ -86,7 +86,7 @@ class LineComparison:
         assert model is not None, "a claimed model is resident"
         self._usual_s: float = model.places.usual_s
         self._threads: Final = model.places.count
-        """Threads of the line's model, which has as many as a version of its own."""
+        """Threads of the candidate, and of the line's model, because each model has the same number."""
         self._caller: Final = DeadlineCaller[Answer](f"candidate of {request.line}", max(1, self._threads - 1))
         self._keeper = self._make_keeper()
         self._turn: Final = threading.Condition()

@@ -31,7 +31,7 @@ class Amount:
 
     @property
     def in_kib(self) -> str:
-        """Both in words; GPU memory is named where there is some."""
+        """Both in KiB, for a sentence; GPU memory is left out where there is none."""
         host = f"{self.host_bytes >> 10} KiB"
         return f"{host} and {self.device_bytes >> 10} KiB of the GPU's" if self.device_bytes else host
 

@@ -71,6 +71,7 @@ class Unloader:
         """Unload a model that nobody uses, and wait for its memory; return False where it is in use or reserved."""
         if entry.device_bytes:
             return self._release_from_device(entry)
+        beside = tuple(self._unmeasured)  # before the measurement, because a load may end after it
         process_memory.trim()  # because free pages would count as the model's
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
@@ -79,7 +80,6 @@ class Unloader:
         charged_bytes = entry.bytes
         model.close()
         del model
-        beside = tuple(self._unmeasured)
         returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
         self.released_bytes += charged_bytes - entry.bytes
         if returned_bytes is not None and not beside:
@@ -117,8 +117,10 @@ class Unloader:
         model = self._cache.begin_release(entry)
         if model is None:
             return False
+        charged_bytes = entry.bytes
         model.close()
         self._return_at_once(entry, model)
+        self.released_bytes += charged_bytes
         return True
 
     def _return_at_once(self, entry: Entry[Model], model: Model | None) -> None:

@@ -52,7 +52,7 @@ class BudgetShare:
         pools = budget.in_pools(wanted)
         with self._answered:
             if self._recalled is not None:
-                return  # because that waits for the end of this load
+                return  # because memory is being given back
             self._asked += 1
             number = self._open = self._asked
             self._send(ShareAsked(number, MemoryLimit(pools.host_bytes, pools.device_bytes), is_requested))

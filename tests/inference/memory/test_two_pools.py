@@ -222,6 +222,25 @@ def test_what_a_closed_model_keeps_is_charged_until_it_is_freed(new_plant: NewPl
     assert plant.cache.used == Amount()
 
 
+def test_a_release_beside_a_load_is_not_taken_off_the_loads_growth(
+    new_plant: NewPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = new_plant(TWO_POOLS)
+    left, wanted = (plant.make(name, Size((10 * KIB,), 1, 50 * KIB)) for name in ("left", "wanted"))
+    for version in (left, wanted):
+        plant.measure_first(version)
+    beside = plant.load(left, LINES[0])
+    plant.cache.unclaim(beside, LINES[0])
+    grow_scratch = DeviceRuntime._grow_scratch
+
+    def release_first(runtime: DeviceRuntime, size_bytes: int) -> None:
+        assert plant.release(beside)
+        grow_scratch(runtime, size_bytes)
+
+    monkeypatch.setattr(DeviceRuntime, "_grow_scratch", release_first)
+    assert plant.load(wanted, LINES[0]).grown_bytes == 50 * KIB
+
+
 def test_eviction_frees_the_pool_that_is_short(new_plant: NewPlant) -> None:
     plant = new_plant(TWO_POOLS)
     sizes = {

@@ -1,6 +1,6 @@
 """A candidate beside the model that serves: who answers which frame, what is counted, and what ends it."""
 
-import time
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
-from inference.worker.plant import Feeder
+from inference.worker.plant import DEADLINE_S, Feeder
 
 from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.deadline import deadline_s
+from agent.inference.comparing.memory_growth import MemoryGrowth
 from agent.inference.comparing.share import is_of_share
 from agent.inference.serving.slack import Gap, Slack
 from agent.messages.canary import (
     CanaryMode,
+    CanaryReason,
     Compare,
     Compared,
     ComparisonBegan,
@@ -83,6 +85,22 @@ def test_pictures_of_an_earlier_comparison_go_where_none_are_kept(pair: Pair, tm
     picture.write_bytes(b"\xff\xd8")
     pair.run(keep_bytes=0, keep_dir=str(folder))
     wait_for(lambda: not picture.exists())
+
+
+@pytest.fixture
+def first_reading(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return an event that is set once a comparison knows the memory from which growth counts."""
+    known, really_look = threading.Event(), MemoryGrowth.trouble
+
+    def look(growth: MemoryGrowth) -> tuple[CanaryReason, str] | None:
+        found = really_look(growth)
+        if growth._base_bytes is not None:
+            known.set()
+        return found
+
+    monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
+    monkeypatch.setattr(MemoryGrowth, "trouble", look)
+    return known
 
 
 def models(plant: PlantOfDummies) -> list[str]:
@@ -245,20 +263,20 @@ def test_several_cameras_lose_no_frame_by_a_candidate_that_goes_wrong(  # noqa: 
     runtime: DummyRuntime,
     feed: Callable[..., Feeder],
     monkeypatch: pytest.MonkeyPatch,
+    first_reading: threading.Event,
     mode: CanaryMode,
     go_wrong: Callable[[Pair], None],
     reason: str,
 ) -> None:
     monkeypatch.setattr(line_comparison, "HUNG_S", 0.5)
     monkeypatch.setattr(line_comparison, "HUNG_IN_SLACK_S", 0.5)
-    monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
     monkeypatch.setattr(Slack, "wait", lambda *_: Gap.FOUND)  # because four cameras may leave none on a busy machine
     cameras = [f"cam-{number}" for number in range(1, 5)]
     pair = Pair(new_dummies(lines=dict.fromkeys(cameras, "line-1")), runtime)
     pair.run(mode)
-    feeders = {camera: feed(pair.plant.writers[camera], pause_s=0.02) for camera in cameras}
+    feeders = {camera: feed(pair.plant.writers[camera], pause_s=0.05) for camera in cameras}
     pair.wait_for_counts(lambda counts: counts.frames > 5)
-    time.sleep(1.0 if reason == "memory" else 0.0)  # for a first reading
+    assert first_reading.wait(DEADLINE_S)
     go_wrong(pair)
     assert pair.failure().reason == reason
     offered = {camera: feeders[camera].offered for camera in cameras}
@@ -323,11 +341,9 @@ def test_a_shadow_that_hangs_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyP
     assert pair.counts().skipped > 0
 
 
-def test_a_candidate_that_grows_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.inference.comparing.memory_growth._SETTLED_S", 0.1)
+def test_a_candidate_that_grows_is_given_up(pair: Pair, first_reading: threading.Event) -> None:
     pair.run("canary", memory_bytes=10 * MIB)
-    time_s = time.monotonic() + 1.5
-    wait_for(lambda: (pair.plant.detect(), time.monotonic())[1] > time_s)
+    wait_for(lambda: (pair.plant.detect(), first_reading.is_set())[1])
     assert not pair.plant.of(ComparisonFailed)
     pair.runtime.held_bytes += 11 * MIB
     failed = pair.failure()
