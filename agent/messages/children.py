@@ -330,7 +330,7 @@ class CacheDecided(Message, frozen=True):
 
 
 class MemoryKept(Message, frozen=True):
-    """Memory that unloaded models did not give back, still counted as used; sent on change, with 0 once all is back."""
+    """Memory that unloaded models and hanging loads did not give back, still counted as used; sent on change."""
 
     bytes: int
     models: tuple[str, ...]
