@@ -179,9 +179,9 @@ def test_a_stop_while_the_candidate_loads_ends_its_reservation(line: Line, *, is
 def test_a_stop_while_the_candidate_loads_leaves_what_a_plc_announced(line: Line) -> None:
     line.ask(candidate="cap-check:s@3")
     line.give(Received(f"{BASE}/line/{LINE}/prepare", json.dumps({"id": "p1", "value": "cap-check:s@3"}).encode()))
-    ((model, hold_s),) = holds(line.say("stop"))
-    assert model == "cap-check:s@3"
-    assert hold_s == pytest.approx(line.state.lines[LINE].rules.prepare_s, abs=1.0)
+    (released,) = (one for one in line.say("stop") if isinstance(one, PrepareModel))
+    assert (released.model.reference, released.hold_s) == ("cap-check:s@3", 0.0)
+    assert released.is_candidate, "the line's own reservation is another"
 
 
 def test_a_failed_load_leaves_nothing_to_release(line: Line) -> None:

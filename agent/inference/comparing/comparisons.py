@@ -71,9 +71,10 @@ class Comparisons:
         self._end(request.line)
         entry = self._cache.claim(request.candidate, candidates_claim(request.line))
         if entry is None or entry.model is None:
-            self._refuse(request, "load_failed", f"{request.candidate.reference} is not loaded any more")
+            is_gone = request.candidate not in self._cache.versions()
+            why = "its memory was needed" if is_gone else "its answers were found wrong"
+            self._refuse(request, "no_memory" if is_gone else "load_failed", f"is not loaded any more, because {why}")
             return
-        self._cache.unreserve(request.candidate, request.line)  # because the claim keeps it from now on
         oddity = self._oddity(line, entry.model)
         if oddity is not None:
             self._cache.unclaim(entry, candidates_claim(request.line))
