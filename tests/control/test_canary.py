@@ -286,6 +286,10 @@ def test_too_few_frames_with_objects_promote_nothing_by_themselves(line: Line, c
     line.run(promote="auto", frames=10)
     assert not assigned(line.count(**counts))
     assert (line.told().result, line.told().stage) == ("running", "running")
+    line.wait(10.5)
+    found = counts["objects"]
+    awaited = f"waits for objects: found in {found} of the 100 frames that a promotion by itself needs"
+    assert (line.told().detail, line.told().reason) == (awaited, None)
     line.count(frames=100, objects=100, agree=100_000)
     assert line.told().result == "promoted"
 
