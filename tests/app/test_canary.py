@@ -192,6 +192,24 @@ def test_a_killed_worker_and_a_killed_agent_go_on_where_it_stood(prepared: Calla
     agent.until_inferred("cam-1", CANDIDATE, mark)
 
 
+def test_an_agent_that_is_stopped_keeps_what_was_counted_last(prepared: Callable[[Write], RunningAgent]) -> None:
+    agent = prepared(good)
+    ask(agent, mode="canary", share=1.0, frames=100_000)
+    until(agent, stage="running")
+    mark = len(agent.heard)
+    streams = ("cam-1", "cam-2")
+
+    def answered() -> int:
+        return sum(one["model"] == CANDIDATE for stream in streams for one in agent.detections(stream, mark))
+
+    agent.until(lambda: answered() >= 20)
+    known = answered()
+    agent.stop()
+    kept = json.loads((agent.folder / "state" / "control.json").read_text())
+    counts = kept["lines"]["line-1"]["comparison"]["counts"]
+    assert counts["answered"] >= known - len(streams), "but for what is answered just now"
+
+
 def test_a_product_change_ends_it(prepared: Callable[[Write], RunningAgent]) -> None:
     agent = prepared(good)
     ask(agent, mode="canary", share=0.1)
