@@ -272,6 +272,8 @@ class LineComparison:
     def _finds_gap(self, needed_s: float) -> bool:
         slack = self._parts.slack
         found = slack.wait(needed_s * 1e9, slack.clock_ns() + _PATIENCE_NS)
+        if found is Gap.FOUND and self._is_over:
+            slack.spent(0)
         return found is Gap.FOUND and not self._is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
@@ -287,6 +289,7 @@ class LineComparison:
         """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
+                self._parts.slack.spent(0)
                 return None
             self._slack_since_s = time.monotonic()
             began_ns = time.monotonic_ns()
