@@ -76,32 +76,42 @@ def cgroup(grouped: Machine, plant: RunningAgent) -> Cgroup:
     return Cgroup(grouped)
 
 
+def lost_and_back(plant: RunningAgent, mark: int) -> str:
+    """Wait until line-2's worker is lost and its line ready again; return what the alert says."""
+
+    def lost() -> list[int]:
+        """Return where among the messages the alert is."""
+        alerts = [(n, json.loads(one.payload)) for n, one in enumerate(plant.heard) if one.topic.endswith("/alert")]
+        return [n for n, one in alerts if n >= mark and one["code"] == "worker_lost" and one["on"]]
+
+    plant.until(lost)
+    number = lost()[0]
+    plant.until_said("line/line-2/ready", "open", number)
+    return str(json.loads(plant.heard[number].payload)["detail"])
+
+
 def test_the_kernel_kills_a_worker_at_its_wall_and_nobody_else(cgroup: Cgroup, plant: RunningAgent) -> None:
     assert cgroup.holds("group-press/cpu.weight").split() == ["50"]
     assert cgroup.machine.shows("MainPID") in cgroup.holds("control/cgroup.procs").split()
     default, press = cgroup.worker("default"), cgroup.worker("press")
     mark, before = len(plant.heard), plant.detections("cam-1")[-1]["frame"]
     cgroup.put("group-press/memory.max", ENOUGH_BYTES)
-    plant.until_said("line/line-2/ready", "0", mark)
-    plant.until_said("line/line-2/ready", "open", mark)
+    said = lost_and_back(plant, mark)
+    assert "of its group's processes, whose memory limit is" in said, cgroup.machine.journal()[-4000:]
     events = dict(line.split() for line in cgroup.holds("group-press/memory.events").splitlines())
     assert int(events["oom_kill"]) > 0
     assert not plant.on("line/line-1/ready", mark)
     frames = [one["frame"] for one in plant.detections("cam-1", mark)]
     assert frames == list(range(before + 1, before + 1 + len(frames)))
     assert (cgroup.worker("default"), cgroup.worker("press") == press) == (default, False)
-    alerts = [json.loads(one.payload) for one in plant.on("alert", mark)]
-    said = [one["detail"] for one in alerts if one["code"] == "worker_lost" and one["on"]]
-    assert "of its group's processes, whose memory limit is" in "".join(said), cgroup.machine.journal()[-4000:]
     assert cgroup.machine.shows("NRestarts") == "0"
 
 
 def test_a_worker_that_hangs_leaves_the_processor_to_the_others(cgroup: Cgroup, plant: RunningAgent) -> None:
     mark = len(plant.heard)
     cgroup.machine.run("sh", "-c", f"kill -STOP {cgroup.worker('press')}")
-    plant.until(lambda: any(json.loads(one.payload)["code"] == "worker_hung" for one in plant.on("alert", mark)))
     cgroup.machine.until(lambda: cgroup.holds("group-press/cpu.weight").split() == ["1"], "restrained")
-    plant.until_said("line/line-2/ready", "open", mark)
+    lost_and_back(plant, mark)
     assert cgroup.holds("group-press/cpu.weight").split() == ["50"]
     assert not plant.on("line/line-1/ready", mark)
 
