@@ -33,6 +33,7 @@ class Walls:
         self._base: Path | None = None
         self._kills: Final[dict[str, int]] = {}
         """Processes of each group that the kernel had killed for its memory, when its worker started."""
+        self._restrained: Final[set[str]] = set()
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
 
@@ -54,7 +55,8 @@ class Walls:
 
     def restrain(self, group: str, *, is_restrained: bool) -> None:
         """Let a group have only the processor time that nobody else wants, or its weight again."""
-        if self._base is not None:
+        if self._base is not None and is_restrained != (group in self._restrained):
+            (self._restrained.add if is_restrained else self._restrained.discard)(group)
             weight = _LEAST_WEIGHT if is_restrained else self._cpu_weights[group]
             self._write(self._base / _leaf(group) / "cpu.weight", str(weight))
 
