@@ -75,9 +75,9 @@ def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere
         "loop": lambda: orders.write_text("spin"),
         "kill": signalled(signal.SIGKILL),  # as the kernel does where memory is short
     }
+    come_up(plant)
     if wall := kernels_wall():
         faults["oom"] = lambda: wall.write_text(str(ENOUGH_BYTES))
-    come_up(plant)
     calm, beside = Window(), {name: Window() for name in faults}
     for _ in range(ROUNDS):
         for name, begin in faults.items():
