@@ -29,6 +29,7 @@ from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.canary import CanaryReason, Compare, KeptFrame
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.texts.utc import utc_text_of_ns
+from agent.processes import priorities
 from agent.processes.slots.frame_slot import Frame
 from agent.processes.threads import RestartedThread
 
@@ -267,11 +268,13 @@ class LineComparison:
         """Return True where a model that no frame waits for may infer at idle priority beside frames, seldom."""
         since_ns = time.monotonic_ns() - self._disturbed_ns
         is_time = since_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
-        return is_time and model.processor.processor == "cpu" and load_priority.can_return()
+        return is_time and model.processor.processor == "cpu" and priorities.can_return()
 
     def _finds_gap(self, needed_s: float) -> bool:
         slack = self._parts.slack
         found = slack.wait(needed_s * 1e9, slack.clock_ns() + _PATIENCE_NS)
+        if found is Gap.FOUND and self._is_over:
+            slack.spent(0)
         return found is Gap.FOUND and not self._is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
@@ -287,6 +290,7 @@ class LineComparison:
         """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
+                self._parts.slack.spent(0)
                 return None
             self._slack_since_s = time.monotonic()
             began_ns = time.monotonic_ns()

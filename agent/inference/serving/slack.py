@@ -20,6 +20,8 @@ _LATE_OF_PERIOD, _LATE_OF_FRAME = 0.05, 0.1
 """Limits by which a guest may reach beyond the next frame's time: shares of the period, and of a frame's duration."""
 _SHARE: Final = 0.1
 """Share of the time that guests get beside streams without a pace."""
+_OVERRUN_NS: Final = 100_000_000
+"""A gap belongs to its guest until that has ended, but no longer than for this and twice what it needs: it may hang."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 
@@ -75,7 +77,7 @@ class _Stream:
 class Slack:
     """The time that lines leave between their paced frames. Owner: the worker.
 
-    Threading: any thread. A gap is found by each guest that waits for one.
+    Threading: any thread. One guest at a time has a gap: from FOUND until it calls `spent`.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -84,6 +86,8 @@ class Slack:
         self._streams: Final[dict[str, _Stream]] = {}
         self._shared_from_ns = 0.0
         """Time from which on a guest may begin beside streams without a pace."""
+        self._guest_until_ns = 0.0
+        """Time until which a guest has the gap at most; 0: none has."""
         self._is_stopping = False
 
     def add(self, stream: str, is_waiting: Callable[[], bool], *, is_paced: bool = True) -> None:
@@ -112,9 +116,12 @@ class Slack:
                 self._changed.notify_all()
 
     def spent(self, took_ns: float) -> None:
-        """Record that a guest's inference took so long, and has just ended."""
+        """Record that a guest's inference took so long, and has just ended; 0 where it did not begin after all."""
         with self._changed:
-            self._shared_from_ns = self.clock_ns() + took_ns * (1 / _SHARE - 1)
+            if took_ns:
+                self._shared_from_ns = self.clock_ns() + took_ns * (1 / _SHARE - 1)
+            self._guest_until_ns = 0.0
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """End every wait; no guest begins any more."""
@@ -123,9 +130,9 @@ class Slack:
             self._changed.notify_all()
 
     def wait(self, needed_ns: float, deadline_ns: int) -> Gap:
-        """Wait until nothing of the lines is under way, and `needed_ns` are left before a frame is due.
+        """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        Returns another result than FOUND at `deadline_ns` (monotonic).
+        The caller of a wait that returns FOUND calls `spent`. Returns another result at `deadline_ns` (monotonic).
         """
         last = Gap.NONE
         with self._changed:
@@ -133,6 +140,7 @@ class Slack:
                 now_ns = self.clock_ns()
                 found = self._look(needed_ns, now_ns)
                 if found is Gap.FOUND:
+                    self._guest_until_ns = now_ns + 2 * needed_ns + _OVERRUN_NS
                     return found
                 last = last if found is Gap.NONE else found
                 if now_ns >= deadline_ns:
@@ -148,6 +156,8 @@ class Slack:
             return all(needed_ns <= one.longest_ns for one in paced)
 
     def _look(self, needed_ns: float, now_ns: int) -> Gap:
+        if now_ns < self._guest_until_ns:
+            return Gap.NONE
         expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
         paced = [one for one in expected if one.is_paced]
         found = _gap(expected, needed_ns, now_ns)
