@@ -80,7 +80,7 @@ class Plant:
         self.ns = self.offered + late
         self.slack.began("cam-1", self.frames, self.offered)
         self.ns += self.frame_takes
-        self.slack.ended("cam-1")
+        self.slack.ended("cam-1", self.frames)
         return late
 
 
@@ -188,6 +188,23 @@ def test_beside_a_half_loaded_line_a_client_gets_the_gaps(plant: Plant, ask: Cal
         answered += isinstance(ask(), Tensors)
     assert answered > 0.8 * 400
     assert sum(delay > 0.6 * MS for delay in delays) < 0.1 * 400
+
+
+def test_a_request_that_fits_no_gap_is_tried_ever_more_seldom(plant: Plant, ask: Callable[..., Message]) -> None:
+    plant.period, plant.frame_takes, plant.takes_ms = 20 * MS, 10 * MS, 14
+    line(plant)
+    answered = [plant.frame() >= 0 and isinstance(ask(), Tensors) for _ in range(500)]
+    assert 0 < sum(answered[:250]) < 12
+    assert sum(answered[250:]) < 4
+    plant.period = 1000 * MS  # a slow line at last
+    plant.offered = 0
+    line(plant)
+    assert sum(plant.frame() >= 0 and isinstance(ask(), Tensors) for _ in range(20)) == 20
+    plant.period = 20 * MS
+    plant.offered = 0
+    line(plant)
+    plant.takes_ms = 9
+    assert sum(plant.frame() >= 0 and isinstance(ask(), Tensors) for _ in range(100)) > 80
 
 
 def test_a_larger_input_than_any_before_waits_for_a_gap_of_its_size(plant: Plant, ask: Callable[..., Message]) -> None:
