@@ -274,6 +274,8 @@ class LineComparison:
         slack = self._parts.slack
         needed_ns, deadline_ns = (needed_s or 0.0) * 1e9, slack.clock_ns() + _PATIENCE_NS
         found = slack.wait(needed_ns, deadline_ns, may_delay=needed_s is None)
+        if found is Gap.FOUND and self._is_over:
+            slack.unused()
         return found is Gap.FOUND and not self._is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
@@ -289,6 +291,7 @@ class LineComparison:
         """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
+                self._parts.slack.unused()
                 return None
             self._slack_since_s = time.monotonic()
             began_ns = time.monotonic_ns()

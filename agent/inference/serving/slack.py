@@ -20,6 +20,8 @@ _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
 _SHARE: Final = 0.1
 """Share of the time that guests get beside streams without a pace."""
+_OVERRUN_NS: Final = 100_000_000
+"""A gap belongs to its guest until that has ended, but no longer than for this and twice what it needs: it may hang."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 
@@ -92,7 +94,7 @@ class _Stream:
 class Slack:
     """The time that lines leave between their paced frames. Owner: the worker.
 
-    Threading: any thread. A gap is found by each guest that waits for one.
+    Threading: any thread. One guest at a time has a gap: from FOUND until it calls `spent`.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -101,6 +103,8 @@ class Slack:
         self._streams: Final[dict[str, _Stream]] = {}
         self._shared_from_ns = 0.0
         """Time from which on a guest may begin beside streams without a pace."""
+        self._guest_until_ns = 0.0
+        """Time until which a guest has the gap at most; 0: none has."""
         self._is_stopping = False
 
     def add(self, stream: str, is_waiting: Callable[[], bool], *, is_paced: bool = True) -> None:
@@ -141,6 +145,16 @@ class Slack:
             self._note_guest(network_ended_ns or now_ns)
             for one in self._streams.values():
                 one.lateness.guest_ran(began_ns)
+            self._guest_until_ns = 0.0
+            self._changed.notify_all()
+
+    def unused(self) -> None:
+        """Give back a gap in which no guest began after all."""
+        with self._changed:
+            for one in self._streams.values():
+                one.has_guest = False
+            self._guest_until_ns = 0.0
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """End every wait; no guest begins any more."""
@@ -149,9 +163,10 @@ class Slack:
             self._changed.notify_all()
 
     def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
-        """Wait until nothing of the lines is under way, and `needed_ns` are left before a frame is due.
+        """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        With `may_delay` it need not end before that. Returns another result than FOUND at `deadline_ns` (monotonic).
+        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`.
+        Returns another result at `deadline_ns` (monotonic).
         """
         last = Gap.NONE
         with self._changed:
@@ -159,6 +174,7 @@ class Slack:
                 now_ns = self.clock_ns()
                 found = self._look(needed_ns, now_ns, may_delay=may_delay)
                 if found is Gap.FOUND:
+                    self._guest_until_ns = now_ns + 2 * needed_ns + _OVERRUN_NS
                     self._note_guest(None)
                     return found
                 last = min(last, found, key=_TELLING.index)
@@ -179,6 +195,8 @@ class Slack:
             one.has_guest, one.guest_ended_ns = True, ended_ns
 
     def _look(self, needed_ns: float, now_ns: int, *, may_delay: bool) -> Gap:
+        if now_ns < self._guest_until_ns:
+            return Gap.NONE
         expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
         paced = [one for one in expected if one.is_paced]
         found = _gap(expected, needed_ns, now_ns, may_delay=may_delay)

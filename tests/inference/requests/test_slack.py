@@ -10,6 +10,7 @@ from support.waiting import until
 from agent.inference.serving.slack import Gap, Slack
 
 MS = 1_000_000
+DEADLINE_S = 60.0
 PERIOD = 100 * MS
 
 
@@ -39,8 +40,11 @@ def paced(frames: int = 4, is_waiting: Callable[[], bool] = lambda: False, takes
 
 
 def fits(slack: Slack, clock: Clock, needed_ms: float) -> bool:
-    """Say whether a request may begin now."""
-    return slack.wait(needed_ms * MS, clock.ns) is Gap.FOUND
+    """Say whether a request may begin now; it does not."""
+    found = slack.wait(needed_ms * MS, clock.ns) is Gap.FOUND
+    if found:
+        slack.unused()
+    return found
 
 
 def test_without_frames_a_request_begins_at_once() -> None:
@@ -71,6 +75,29 @@ def test_nothing_begins_while_a_frame_waits_in_its_slot() -> None:
     clock.ns += 10 * MS
     assert not fits(slack, clock, 1)
     waits = False
+    assert fits(slack, clock, 1)
+
+
+def test_a_gap_has_one_guest() -> None:
+    slack, clock = paced()
+    deadline_ns = clock.ns + 3_600_000 * MS
+    assert slack.wait(10 * MS, clock.ns) is Gap.FOUND
+    assert slack.wait(10 * MS, clock.ns) is Gap.NONE
+    found: list[Gap] = []
+    other = threading.Thread(target=lambda: found.append(slack.wait(10 * MS, deadline_ns)))
+    other.start()
+    slack.spent(clock.ns - 10 * MS)
+    other.join(DEADLINE_S)
+    assert found == [Gap.FOUND]
+
+
+def test_a_guest_that_hangs_keeps_others_waiting_for_a_while_only() -> None:
+    clock = Clock()
+    slack = Slack(clock)
+    assert slack.wait(500 * MS, clock.ns) is Gap.FOUND
+    clock.ns += 1000 * MS
+    assert not fits(slack, clock, 1)
+    clock.ns += 101 * MS
     assert fits(slack, clock, 1)
 
 
@@ -248,6 +275,7 @@ def test_a_waiting_request_begins_when_the_frame_is_answered_and_ends_at_the_sto
     thread.start()
     slack.ended("cam-1", 4)
     until(lambda: began == [Gap.FOUND])
+    slack.spent(clock.ns - MS)
     slack.began("cam-1", 5, clock.ns)
     other = threading.Thread(target=lambda: began.append(slack.wait(MS, clock.ns + 3_600_000 * MS)))
     other.start()

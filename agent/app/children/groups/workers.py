@@ -127,12 +127,15 @@ class Workers:
         pids = {group: self._supervisor.pid(child) for group, child in self._children.items()}
         return {group: pid for group, pid in pids.items() if pid is not None}
 
-    def lost(self, group: str) -> None:
-        """Record that a group's worker ended."""
+    def lost(self, group: str) -> str:
+        """Record that a group's worker ended; return what is known of why beyond its exit code, or ""."""
         self._hung.discard(group)
-        if self._ledger is not None:
-            self._ledger.lost(group)
-            self._set_walls()
+        if self._ledger is None:
+            return ""
+        reached = self._walls.reached(group)
+        self._ledger.lost(group)
+        self._set_walls()
+        return reached
 
     def tick(self, now_s: float) -> None:
         """Tell control of workers that stopped making progress, or resumed; lend and recall memory."""
@@ -141,6 +144,7 @@ class Workers:
             is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
             if is_hung != (group in self._hung):
                 (self._hung.add if is_hung else self._hung.discard)(group)
+                self._walls.restrain(group, is_restrained=is_hung)
                 self._decide(WorkerHung(is_hung, group))
         if self._ledger is None:
             return
