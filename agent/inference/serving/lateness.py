@@ -12,16 +12,16 @@ _FEWEST: Final = 8
 """Frames before which nothing is concluded from them."""
 _SLOW, _SLOWEST = 0.1, 0.01
 """Shares of the frames without a guest that are called slow, and slowest."""
-_LONGER, _LONGEST = 0.1, 0.15
-"""Shares by which guests may stretch these."""
+_LONGER: Final = 0.1
+"""Share by which guests may stretch these."""
 _ALLOWED: Final = 0.0075
 """Share of the frames that may be slower than the slowest then: fewer than a hundredth, which some are without."""
 _COST: Final = 0.2
 """Most that guests cost a frame on the average, as a share of what it usually takes."""
 _SAVED: Final = 1.0
 """Most time that is saved for guests, in frames."""
-_FEWER, _NONE = 0.0, -1.0
-"""Frames saved below which guests may not reach beyond an offer, and below which none begins."""
+_MOST, _FEWER, _NONE, _LEAST = 0.25, 0.0, -0.5, -1.5
+"""Slow frames saved: at most; below which guests end before the offer; below which none begins; at the least."""
 _IN_A_ROW: Final = 32
 """Frames after guests before one without a guest is waited for, because the line may have changed."""
 _OVERLAPPED: Final = 32
@@ -43,7 +43,7 @@ class Lateness:
     work for its client afterwards.
 
     The slowest: hardly a hundredth of the frames may be slower after guests than the slowest hundredth is without, and
-    15 %. Beyond that guests must first end before the next frame is offered, and then none begins.
+    a tenth. Beyond that guests must first end before the next frame is offered, and then none begins.
 
     The average: frames may take a fifth longer than usual on the average. While they take more, no guest begins.
 
@@ -89,7 +89,7 @@ class Lateness:
     def frame(self, ended_ns: int, took_ns: float, *, is_after_guest: bool, overlap_ns: float) -> None:
         """Record a frame's time from its offer to its inference's end, `overlap_ns` of it beside a guest."""
         self._saved_ns = min(self._saved_ns + _COST * self._usual_ns, _SAVED * self._usual_ns)
-        self._saved_frames = min(self._saved_frames + _ALLOWED, 1.0)
+        self._saved_frames = min(self._saved_frames + _ALLOWED, _MOST)
         if not is_after_guest or len(self._alone) < _FEWEST:
             self._alone.append(_Frame(ended_ns, took_ns))
             self._measure()
@@ -113,8 +113,8 @@ class Lateness:
 
     def _charge(self, took_ns: float) -> None:
         self._saved_ns -= took_ns - self._usual_ns
-        if took_ns > (1 + _LONGEST) * self._slowest_ns:
-            self._saved_frames = max(self._saved_frames - 1, 2 * _NONE)
+        if took_ns > (1 + _LONGER) * self._slowest_ns:
+            self._saved_frames = max(self._saved_frames - 1, _LEAST)
         self._in_a_row += 1
 
     def _cost(self) -> float:

@@ -95,8 +95,10 @@ def test_a_guest_reaches_no_further_than_was_saved() -> None:
 def test_after_a_slow_frame_guests_end_before_the_offer_for_a_while() -> None:
     line = Line()
     assert line.reach_ms(saved=True) == 4
-    for _ in range(2):
-        line.frame(47, is_after_guest=True)
+    line.frame(47, is_after_guest=True)
+    assert not line.lateness.is_paid
+    for _ in range(40):
+        line.frame(40)
     assert line.lateness.is_paid
     assert (line.reach_ms(), line.reach_ms(saved=True)) == (4, 0)
     for _ in range(140):
