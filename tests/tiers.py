@@ -7,6 +7,7 @@ ROOT: Final = Path(__file__).parent
 
 UNIT: Final = (
     "app/test_alert_codes.py",
+    "app/test_endless_calls.py",
     "app/test_environment.py",
     "app/test_frame_answers.py",
     "app/test_index_watch.py",

@@ -67,6 +67,7 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
+from agent.processes import time_slice
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
@@ -187,6 +188,7 @@ class Agent:
 
     def run(self) -> None:
         """Serve until a StopRequested event comes, then stop all parts in reverse order."""
+        time_slice.shorten()  # here, because all threads and children are started from here
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
@@ -290,7 +292,7 @@ class Agent:
         self._publisher.tick()
         self._supervisor.tick(now_s)
         self._streams.tick()
-        self._workers.tick(now_s)
+        self._workers.tick(now_s, self._answers.usual_s())
         self._detections.tick()
         if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))

@@ -29,6 +29,7 @@ from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.canary import CanaryReason, Compare, KeptFrame
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.texts.utc import utc_text_of_ns
+from agent.processes import priorities
 from agent.processes.slots.frame_slot import Frame
 from agent.processes.threads import RestartedThread
 
@@ -267,7 +268,7 @@ class LineComparison:
         """Return True where a model that no frame waits for may infer at idle priority beside frames, seldom."""
         since_ns = time.monotonic_ns() - self._disturbed_ns
         is_time = since_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
-        return is_time and model.processor.processor == "cpu" and load_priority.can_return()
+        return is_time and model.processor.processor == "cpu" and priorities.can_return()
 
     def _finds_gap(self, needed_s: float | None = None) -> bool:
         """Wait for a gap so long; without `needed_s`, for any."""

@@ -19,6 +19,7 @@ from agent.inference.swapping import idle_prover
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
+from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 PICTURE_S: Final = 0.5
@@ -119,7 +120,7 @@ def test_a_preload_waits_until_it_is_resident_or_does_not_fit(new_dummies: NewDu
     wait_for(lambda: not plant.worker._loads.has_preload())
 
 
-@pytest.mark.skipif(not load_priority.can_return(), reason="needs the right to raise a thread's priority")
+@pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")
 def test_a_stop_does_not_wait_for_a_proof_at_idle_priority(runtime: DummyRuntime, tmp_path: Path) -> None:
     with ExitStack() as stack:
         plant = start_dummies(stack, runtime.load, tmp_path / "cache")
@@ -209,7 +210,7 @@ def test_without_gaps_one_picture_a_minute_makes_a_frame_late(
     wait_for(lambda: behaviour.check_thread)
 
 
-@pytest.mark.skipif(not load_priority.can_return(), reason="needs the right to raise a thread's priority")
+@pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")
 def test_a_picture_at_idle_priority_is_raised_where_its_model_begins_to_serve(
     new_dummies: NewDummies, runtime: DummyRuntime
 ) -> None:
