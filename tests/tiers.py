@@ -70,6 +70,7 @@ UNIT: Final = (
     "inference/test_runtime_account.py",
     "inference/processors",
     "inference/requests/test_estimates.py",
+    "inference/requests/test_lateness.py",
     "inference/requests/test_runner.py",
     "inference/requests/test_slack.py",
     "inference/worker/test_cache.py",
