@@ -36,6 +36,7 @@ from agent.inference.validation.golden import prove, warm_up
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
 from agent.messages.references import ModelVersion
+from agent.processes import priorities
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -194,6 +195,10 @@ class ModelLoader:
         """Return the CPU priority of the job's next step; the caller holds `turn`."""
         others = {_OTHER_GROUPS} if self._cache.guaranteed is not None else set()
         return job.priority(self._idle_cpu.share, self._cache.serving() | others)
+
+    def is_patient(self, job: LoadJob) -> bool:
+        """Return True where a process may prepare the job's model in idle time only; the caller holds `turn`."""
+        return self.priority(job) == "idle" and priorities.can_return()
 
     def _verify(self, job: LoadJob) -> VerifiedFile:
         """Verify the version's files against the catalog, and predict the model's size in memory.
