@@ -54,7 +54,10 @@ def run(plant: GatewayPlant, asks: Callable[[Caller], Awaitable[Any]], token: st
         try:
             return await asks(Caller(channel, token))
         finally:
+            transport = (await channel.__connect__()).connection._transport
             channel.close()
+            transport.abort()  # because what is unsent of a message that was refused midway would keep it open
+            await asyncio.sleep(0)
 
     return asyncio.run(ask())
 
