@@ -86,11 +86,10 @@ def test_a_model_is_unloaded_before_frames_only_of_the_line_that_waits_for_its_m
     if not load_priority.can_return():
         pytest.skip("this user may not raise a priority")
     plant = new_dummies(lines=TWO_LINES, budget_mib=100)
-    a, b, c, d = (runtime.make(name, 30) for name in "abcd")
-    for version in (a, b, c, d):
-        plant.switch(version)
+    for name in "abcd":
+        plant.switch(runtime.make(name, 30))
     assert runtime.closing_nices == [NORMAL], "line-1 alone serves, and waits"
-    plant.switch(a, "line-2")
+    plant.switch(runtime.make("e", 30), "line-2")
     assert runtime.closing_nices[1:] == [NORMAL + 5], "line-1 serves on"
 
 
