@@ -7,6 +7,7 @@ ROOT: Final = Path(__file__).parent
 
 UNIT: Final = (
     "app/test_alert_codes.py",
+    "app/test_endless_calls.py",
     "app/test_environment.py",
     "app/test_frame_answers.py",
     "app/test_index_watch.py",
@@ -69,6 +70,7 @@ UNIT: Final = (
     "inference/test_runtime_account.py",
     "inference/processors",
     "inference/requests/test_estimates.py",
+    "inference/requests/test_lateness.py",
     "inference/requests/test_runner.py",
     "inference/requests/test_slack.py",
     "inference/worker/test_cache.py",

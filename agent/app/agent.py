@@ -37,6 +37,7 @@ from agent.app.outbound.detections import DetectionPublisher
 from agent.app.outbound.records import Records
 from agent.app.state_disk.snapshot_file import SnapshotFile
 from agent.control import snapshot
+from agent.control.comparisons.comparison import Stage
 from agent.control.events import (
     AckRate,
     CatalogRead,
@@ -53,6 +54,7 @@ from agent.control.state import NOTHING, State
 from agent.health.metrics.exposition import Metrics
 from agent.health.sensors.probe_threads import Device
 from agent.health.systemd import Notifier
+from agent.messages.canary import StopComparing
 from agent.messages.children import Message
 from agent.messages.events import (
     LinkDown,
@@ -65,12 +67,15 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
+from agent.processes import time_slice
 from agent.processes.loop import Loop
 from agent.processes.supervisor import ChildSpec, Supervisor
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
 _STOP_S: Final = 2.0
+_LAST_COUNTS_S: Final = 0.5
+"""Longest wait for the last counts of comparisons, because a worker may hang."""
 
 
 class Agent:
@@ -183,6 +188,7 @@ class Agent:
 
     def run(self) -> None:
         """Serve until a StopRequested event comes, then stop all parts in reverse order."""
+        time_slice.shorten()  # here, because all threads and children are started from here
         with ExitStack() as undo:
             undo.callback(self._loop.close)
             undo.callback(self._streams.close)
@@ -196,6 +202,7 @@ class Agent:
             undo.callback(self._publish_stopped)
             undo.callback(self._supervisor.stop)
             undo.callback(lambda: self._decide(Stopping()))
+            undo.callback(self._take_last_counts)
             undo.callback(self._systemd.stopping)
             while not self._stopping:
                 self._loop.run_once(max(0.0, self._tick_due_s - time.monotonic()), self._from_inbox)
@@ -230,6 +237,19 @@ class Agent:
             lambda pid: self._workers.started(group, pid),
             self._web.links.of_worker(group),
         )
+
+    def _take_last_counts(self) -> None:
+        """Have workers end comparisons and tell what they counted since their last report, and save that."""
+        found = [(line, line.comparison) for line in self._state.lines.values()]
+        running = [(line.id, one, one.counts) for line, one in found if one is not None and one.stage is Stage.RUNNING]
+        asked = [one for one in running if self._workers.send_to_line(one[0], StopComparing(one[0], one[1].number))]
+        until_s = time.monotonic() + _LAST_COUNTS_S
+        while any(one.stage is Stage.RUNNING and one.counts is before for _, one, before in asked):
+            if (left_s := until_s - time.monotonic()) <= 0:
+                break
+            self._loop.run_once(left_s, self._from_inbox)
+        if running:
+            self._snapshots.save(snapshot.take(self._state))
 
     def _publish_stopped(self) -> None:
         """Publish `ready` 0 for every line, then status `stopped`, and wait for their acknowledgement."""
@@ -272,7 +292,7 @@ class Agent:
         self._publisher.tick()
         self._supervisor.tick(now_s)
         self._streams.tick()
-        self._workers.tick(now_s)
+        self._workers.tick(now_s, self._answers.usual_s())
         self._detections.tick()
         if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))

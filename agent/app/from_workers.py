@@ -101,11 +101,14 @@ class FromWorkers:
             case ChildUp():
                 self._decide(WorkerUp(group))
             case ChildLost():
-                self._workers.lost(group)
+                detail = message.detail
+                if reached := self._workers.lost(group):
+                    detail = f"{reached}; {detail}"
+                    _log.warning("event=wall_reached group=%s detail=%r", group, reached)
                 self._tell_web(group)
                 self._metrics.worker_lost()
                 self._answers.worker_lost(self._streams_of(group))
-                self._decide(WorkerLost(message.detail, group))
+                self._decide(WorkerLost(detail, group))
                 self._memory_check.worker_lost(group)
                 for notice in self._topics.say_no_cache(group):
                     self._decide(notice)

@@ -64,6 +64,8 @@ class PrepareModel:
     hold_s: float
     artifact_s: float = 0.0
     """Longest wait for the model's artifact, which is made first where there is none."""
+    is_candidate: bool = False
+    """It is to be compared on the line."""
 
 
 @dataclass(frozen=True)

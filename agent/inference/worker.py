@@ -81,7 +81,9 @@ class Worker:
         )
         self._ran_on: Final = RanOn(Path(setup.cache_dir))
         self._load_model: Final = load_model
-        self._prover: Final = IdleProver(self._cache, self._idle_cpu, self._warn, setup.compute, Path(setup.cache_dir))
+        self._prover: Final = IdleProver(
+            self._cache, self._idle_cpu, outlet.slack, self._warn, setup.compute, Path(setup.cache_dir)
+        )
         self._loads: Final = self._make_load_queue()
         self._swappers: Final = {n: Swapper(line, self._loads, outlet.send) for n, line in self._lines.items()}
         self._preloader: Final = Preloader(self._loads, outlet.send)

@@ -166,6 +166,8 @@ class Prepare(Message, frozen=True):
     hold_s: float
     artifact_s: float = 0.0
     """Longest wait for the model's artifact, which is made first where there is none; 0: its file is loaded at once."""
+    is_candidate: bool = False
+    """It is to be compared on the line, so its reservation gives way to a changeover; the line's own one is another."""
 
 
 class Preload(Message, frozen=True):
@@ -330,7 +332,7 @@ class CacheDecided(Message, frozen=True):
 
 
 class MemoryKept(Message, frozen=True):
-    """Memory that unloaded models did not give back, still counted as used; sent on change, with 0 once all is back."""
+    """Memory that unloaded models and hanging loads did not give back, still counted as used; sent on change."""
 
     bytes: int
     models: tuple[str, ...]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ class Supervisor:
 
     def restart(self, name: str, detail: str) -> None:
         """Kill a child, which is then restarted after a backoff; `detail` is the reason for the log."""
-        self._children[name].lose(detail)
+        self._children[name].kill(detail)
 
     def pid(self, name: str) -> int | None:
         """Return a child's process id; None while it is down."""
@@ -95,6 +95,10 @@ class Supervisor:
     def beat_age_s(self, name: str, now_s: float) -> float | None:
         """Return the seconds since a child's last message, or of its present call if longer; None while it is down."""
         return self._children[name].silent_s(now_s)
+
+    def busy_since_s(self, name: str) -> float:
+        """Return when a child's present call began (monotonic, s), later by its grace; 0 without one."""
+        return self._children[name].busy_since_s
 
     def tick(self, now_s: float) -> None:
         """Kill hung children and start those whose backoff has passed; call it at least every 0.25 s."""
@@ -112,6 +116,7 @@ class Supervisor:
         deadline_s = time.monotonic() + 1.0
         for child in self._children.values():
             child.reap(max(0.0, deadline_s - time.monotonic()), _LAST_PATIENCE_S)
+            child.reap_killed(_LAST_PATIENCE_S)
         self._children.clear()
 
 
@@ -128,7 +133,7 @@ class _Child:
         self._is_up = False
         self._spawned_s = 0.0
         self._last_beat_s = 0.0
-        self._busy_since_s = 0.0
+        self.busy_since_s = 0.0
         self._start_again_s: float | None = None
 
     @property
@@ -139,7 +144,7 @@ class _Child:
         self._start_again_s = None
         self._is_up = False
         self._spawned_s = self._last_beat_s = time.monotonic()
-        self._busy_since_s = 0.0
+        self.busy_since_s = 0.0
         try:
             ours = self._start_process()
         except OSError as error:  # out of memory or descriptors, which control must survive
@@ -185,26 +190,39 @@ class _Child:
     def silent_s(self, now_s: float) -> float | None:
         if not self._is_up:
             return None
-        busy_s = now_s - self._busy_since_s if self._busy_since_s else 0.0
+        busy_s = now_s - self.busy_since_s if self.busy_since_s else 0.0
         return max(now_s - self._last_beat_s, busy_s)
 
     def tick(self, now_s: float) -> None:
         if self._channel is None:
-            if self._start_again_s is not None and now_s >= self._start_again_s:
+            if self._start_again_s is not None and now_s >= self._start_again_s and self._has_room(now_s):
                 self.spawn()
             return
         detail = self._hang(now_s)
         if detail:
             self._on_message(self._spec.name, ChildHung(self._spec.name, detail))
-            self.lose(detail)
+            self.kill(detail)
 
     def lose(self, detail: str) -> None:
+        """Report a child that has closed its channel."""
         if self._channel is None:
             return
         self.close()
-        code = self.reap(_EXIT_PATIENCE_S)
-        detail = self._start_again(f"{detail} (exit code {code})")
-        self._on_message(self._spec.name, ChildLost(self._spec.name, detail))
+        self._lost(f"{detail} (exit code {self.reap(_EXIT_PATIENCE_S)})")
+
+    def kill(self, detail: str) -> None:
+        """End a child that runs, and wait for nothing: a large one takes long to free its memory."""
+        if self._channel is None:
+            return
+        self.close()
+        if self._process is not None:
+            self._process.kill()
+            self._killed.append(self._process)
+            self._process = None
+        self._lost(f"{detail} (killed)")
+
+    def _lost(self, detail: str) -> None:
+        self._on_message(self._spec.name, ChildLost(self._spec.name, self._start_again(detail)))
 
     def _start_again(self, detail: str) -> str:
         if time.monotonic() - self._spawned_s > _STEADY_S:
@@ -241,6 +259,20 @@ class _Child:
         self._process = None
         return code
 
+    def reap_killed(self, patience_s: float) -> None:
+        """Wait for the processes that were killed."""
+        for process in self._killed:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+
+    def _has_room(self, now_s: float) -> bool:
+        """Return True once killed processes have given back memory and device, or take too long for it."""
+        self._reap_killed()
+        is_late = self._start_again_s is not None and now_s - self._start_again_s > _LAST_PATIENCE_S
+        if self._killed and is_late:
+            _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._killed[-1].pid)
+        return not self._killed or is_late
+
     def _reap_killed(self) -> None:
         self._killed = [one for one in self._killed if one.poll() is None]
 
@@ -259,8 +291,8 @@ class _Child:
             return f"no hello within {_HELLO_DEADLINE_S:.0f} s" if late else None
         if now_s - self._last_beat_s > self._spec.beat_deadline_s:
             return f"no beat for {now_s - self._last_beat_s:.1f} s"
-        if self._busy_since_s and now_s - self._busy_since_s > self._spec.busy_deadline_s:
-            return f"one call has lasted {now_s - self._busy_since_s:.1f} s"
+        if self.busy_since_s and now_s - self.busy_since_s > self._spec.busy_deadline_s:
+            return f"one call has lasted {now_s - self.busy_since_s:.1f} s"
         return None
 
     def _read(self) -> None:
@@ -280,7 +312,7 @@ class _Child:
         self._last_beat_s = time.monotonic()
         match message:
             case Beat():
-                self._busy_since_s = message.busy_since_ns / 1e9
+                self.busy_since_s = message.busy_since_ns / 1e9
                 if message.streams:
                     self._on_message(self._spec.name, message)
             case Hello():

@@ -1,6 +1,7 @@
 """The line of one group while the other's worker crashes, leaks, loops or is killed: frames lost, latency beside calm.
 
-`pytest -m soak -s tests/app/test_group_faults.py` prints the figures; calm and faults take turns.
+`pytest -m soak -s tests/app/test_group_faults.py` prints the figures; calm and faults take turns. After
+`scripts/vm` the kernel's walls stand, and there is a fault more.
 """
 
 import json
@@ -22,6 +23,8 @@ from agent.bench.figures import percentile, rounded
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 FPS = 10
+ENOUGH_BYTES = 64 << 20
+"""Less than a worker with a runtime takes."""
 FRAMES = 100
 """Of each window, of which the ones with a fault last until the other group is ready again at the least."""
 
@@ -34,6 +37,8 @@ class Window:
 
     latencies_ms: list[float] = field(default_factory=list)
     missing: int = 0
+    said: str = ""
+    """Why the other group's worker was lost, as the alert of the last round says."""
 
     def take(self, frames: list[dict[str, Any]], after: int) -> None:
         """Add frames, the first of which has to follow frame `after`."""
@@ -71,12 +76,14 @@ def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere
         "kill": signalled(signal.SIGKILL),  # as the kernel does where memory is short
     }
     come_up(plant)
+    if wall := kernels_wall():
+        faults["oom"] = lambda: wall.write_text(str(ENOUGH_BYTES))
     calm, beside = Window(), {name: Window() for name in faults}
     for _ in range(ROUNDS):
         for name, begin in faults.items():
             watch(plant, calm)
             mark = len(plant.heard)
-            watch(plant, beside[name], partial(suffer, plant, begin, orders, mark))
+            watch(plant, beside[name], partial(suffer, plant, begin, orders, mark, beside[name]))
             assert not plant.on("line/line-1/ready", mark)
     calm_ms = percentile(calm.latencies_ms, 99)
     figures = {
@@ -88,6 +95,7 @@ def test_whatever_becomes_of_one_group_the_other_loses_no_frame(plant: AgentHere
                 "p99_vs_calm": percentile(one.latencies_ms, 99) / calm_ms,
                 "missing": one.missing,
                 "frames": len(one.latencies_ms),
+                "said": one.said,
             }
             for name, one in beside.items()
         },
@@ -104,10 +112,23 @@ def watch(plant: AgentHere, window: Window, suffered: Callable[[], None] = lambd
     window.take(plant.detections("cam-1", mark), after)
 
 
-def suffer(plant: AgentHere, begin: Callable[[], object], orders: Path, mark: int) -> None:
+def suffer(plant: AgentHere, begin: Callable[[], object], orders: Path, mark: int, window: Window) -> None:
     """Have the fault befall the other group's worker, and wait until its line is ready again."""
+
+    def lost() -> list[str]:
+        alerts = [json.loads(one.payload) for one in plant.on("alert", mark)]
+        return [one["detail"] for one in alerts if one["code"] == "worker_lost" and one["on"]]
+
     begin()
     plant.until_said("line/line-2/ready", "0", mark)
-    plant.until(lambda: any(json.loads(one.payload)["code"] == "worker_lost" for one in plant.on("alert", mark)))
+    plant.until(lost)
+    window.said = lost()[0]
     orders.unlink(missing_ok=True)
     plant.until_said("line/line-2/ready", "open", mark)
+
+
+def kernels_wall() -> Path | None:
+    """Return the file of the other group's memory limit; None where the kernel has no walls for this process."""
+    own = Path("/proc/self/cgroup").read_text().splitlines()[-1].partition("::")[2]
+    leaf = Path("/sys/fs/cgroup") / own.lstrip("/") / ".." / "group-press" / "memory.max"
+    return leaf if leaf.exists() else None

@@ -124,6 +124,13 @@ def test_nothing_runs_off_the_page(plant: ConsolePlant, look: Look, size: dict[s
         assert looking.page.evaluate("document.documentElement.scrollWidth") <= size["width"], place
 
 
+def test_rows_of_a_table_are_a_line_high_on_a_phone(plant: ConsolePlant, look: Look) -> None:
+    looking = look(plant, viewport=PHONE).log_in("viewer").go("models")
+    looking.within(lambda: "alpha:n@1" in looking.page.inner_text("table"))
+    heights = looking.page.evaluate("[...document.querySelectorAll('tbody tr')].map((one) => one.offsetHeight)")
+    assert max(heights) < 2 * 16 * 1.5, "of a letter of 16 pixels"
+
+
 def test_ready_is_read_at_three_metres(plant: ConsolePlant, look: Look) -> None:
     looking = look(plant, viewport=PANEL).log_in("viewer").go("plant")
     looking.within(lambda: looking.ready() == "bottle-500")

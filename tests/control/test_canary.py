@@ -179,9 +179,9 @@ def test_a_stop_while_the_candidate_loads_ends_its_reservation(line: Line, *, is
 def test_a_stop_while_the_candidate_loads_leaves_what_a_plc_announced(line: Line) -> None:
     line.ask(candidate="cap-check:s@3")
     line.give(Received(f"{BASE}/line/{LINE}/prepare", json.dumps({"id": "p1", "value": "cap-check:s@3"}).encode()))
-    ((model, hold_s),) = holds(line.say("stop"))
-    assert model == "cap-check:s@3"
-    assert hold_s == pytest.approx(line.state.lines[LINE].rules.prepare_s, abs=1.0)
+    (released,) = (one for one in line.say("stop") if isinstance(one, PrepareModel))
+    assert (released.model.reference, released.hold_s) == ("cap-check:s@3", 0.0)
+    assert released.is_candidate, "the line's own reservation is another"
 
 
 def test_a_failed_load_leaves_nothing_to_release(line: Line) -> None:
@@ -286,6 +286,10 @@ def test_too_few_frames_with_objects_promote_nothing_by_themselves(line: Line, c
     line.run(promote="auto", frames=10)
     assert not assigned(line.count(**counts))
     assert (line.told().result, line.told().stage) == ("running", "running")
+    line.wait(10.5)
+    found = counts["objects"]
+    awaited = f"waits for objects: found in {found} of the 100 frames that a promotion by itself needs"
+    assert (line.told().detail, line.told().reason) == (awaited, None)
     line.count(frames=100, objects=100, agree=100_000)
     assert line.told().result == "promoted"
 

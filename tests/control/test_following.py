@@ -96,7 +96,7 @@ def test_a_comparison_that_somebody_asked_for_is_not_ended_by_an_alias(plant: Pl
     plant.mean("4")
     assert plant.comparison.candidate == "cap-check:s@3"
     plant.send("canary/set", "stop")
-    plant.wait(LOOK_S + 10.0)
+    plant.wait(5.0)
     assert plant.comparison.candidate == "cap-check:n@4"
 
 
@@ -105,7 +105,7 @@ def test_a_line_that_serves_another_model_begins_when_it_serves_this_one(plant: 
     plant.mean("4")
     assert plant.line.comparison is None
     plant.send("product/set", "bottle-500")
-    plant.wait(LOOK_S + 10.0)
+    plant.wait(5.0)
     assert plant.comparison.candidate == "cap-check:n@4"
 
 
@@ -178,7 +178,7 @@ def test_a_version_that_its_alias_has_left_meanwhile_does_not_go_on(plant: Plant
     else:
         plant.mean(meant)
     plant.send("product/set", "bottle-500")
-    plant.wait(LOOK_S + 10.0)
+    plant.wait(5.0)  # not until the next look
     now = ("cap-check:n@5", "running") if meant is not None else ("cap-check:n@4", "stopped")
     assert (plant.comparison.candidate, plant.comparison.result) == now
 

@@ -20,11 +20,11 @@ from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
 from agent.inference.preparing import background_builder
 from agent.inference.preparing.background_builder import BackgroundBuilder
-from agent.inference.scheduling import load_priority
 from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import Reason
 from agent.messages.references import ModelVersion
 from agent.models.preparation import STEP_S, Outcome, Preparation, Request
+from agent.processes import priorities
 
 DEADLINE_S = 60.0
 PLENTY = 1 << 30
@@ -408,7 +408,7 @@ def test_what_a_disk_cannot_keep_is_told_to_the_load(
 
 def test_a_process_that_starves_may_compete_after_a_while(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     path = write_endless_model(tmp_path / "endless.onnx")
     endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
@@ -429,7 +429,7 @@ def test_a_process_that_starves_may_compete_after_a_while(version: Callable[...,
 
 def test_its_time_at_idle_priority_is_limited(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     path = write_endless_model(tmp_path / "endless.onnx")
     endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")

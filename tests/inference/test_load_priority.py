@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.inference.scheduling import load_priority
+from agent.processes import priorities
 
 NICE = os.getpriority(os.PRIO_PROCESS, os.getpid())
 NORMAL = (os.SCHED_OTHER, NICE)
@@ -48,7 +49,7 @@ def test_a_load_goes_before_frames_of_lines_that_wait_for_it_only_and_else_takes
 
 @pytest.mark.parametrize("priority", ["background", "idle"])
 def test_a_load_and_what_it_starts_return_to_normal_after_it(priority: load_priority.LoadPriority) -> None:
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     seen: dict[str, tuple[int, int]] = {}
     is_over, is_lowered = threading.Event(), threading.Event()
@@ -79,7 +80,7 @@ def test_a_load_and_what_it_starts_return_to_normal_after_it(priority: load_prio
 def test_without_the_right_to_return_only_a_thread_that_ends_soon_is_lowered_and_never_to_idle(
     *, priority: load_priority.LoadPriority, may_stay: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_priority, "can_return", lambda: False)
+    monkeypatch.setattr(priorities, "can_return", lambda: False)
     seen: list[tuple[int, int]] = []
 
     def load() -> None:
@@ -102,7 +103,7 @@ def test_what_a_load_raises_is_raised_at_normal_priority() -> None:
     assert seen == [NORMAL]
 
 
-@pytest.mark.skipif(not load_priority.can_return(), reason="this user may not raise a priority")
+@pytest.mark.skipif(not priorities.can_return(), reason="this user may not raise a priority")
 def test_the_end_of_one_block_leaves_another_threads_priority() -> None:
     """A picture of the idle prover ends while a load is on, and the other way round."""
     lowered_thread, may_end = [0], threading.Event()
@@ -126,7 +127,7 @@ def test_the_end_of_one_block_leaves_another_threads_priority() -> None:
         thread.join()
 
 
-@pytest.mark.skipif(not load_priority.can_return(), reason="this user may not raise a priority")
+@pytest.mark.skipif(not priorities.can_return(), reason="this user may not raise a priority")
 @pytest.mark.parametrize("priority", ["background", "idle"])
 def test_a_kept_thread_is_lowered_with_the_load_and_returns_with_it(priority: load_priority.LoadPriority) -> None:
     seen: list[tuple[int, int]] = []

@@ -67,6 +67,11 @@ def post() -> Iterator[Post]:
     assert set(psutil.Process().children()) <= before, "no child is left behind"
 
 
+def has_ended(pid: int) -> bool:
+    """Say whether a process has ended, reaped or not."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_child_gets_its_setup_and_is_heard(post: Post) -> None:
     post.start("work")
     post.until(lambda: post.heard(CameraOpened))
@@ -139,16 +144,40 @@ def test_a_frozen_child_is_killed_when_its_beat_is_due(post: Post) -> None:
     assert post.heard(ChildHung)
 
 
-def test_a_killed_child_that_takes_long_to_end_is_reaped_later(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_never_waits_for_a_child_that_it_kills_and_starts_the_next_once_that_is_gone(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wait(process: "subprocess.Popen[bytes]", timeout: float) -> int:
-        raise subprocess.TimeoutExpired(process.args, timeout)
+        raise AssertionError(f"waited {timeout} s for {process.args!r}")
 
-    post.start("stop", beat_deadline_s=1.0)
-    (killed,) = [one.pid for one in psutil.Process().children() if "odd_child.py" in " ".join(one.cmdline())]
+    is_gone, poll = threading.Event(), subprocess.Popen.poll
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    killed = post.supervisor.pid("work")
     with monkeypatch.context() as patch:
         patch.setattr(subprocess.Popen, "wait", wait)
-        post.until(lambda: post.heard(ChildLost))
-    post.until(lambda: not psutil.pid_exists(killed))
+        patch.setattr(subprocess.Popen, "poll", lambda one: poll(one) if is_gone.is_set() else None)
+        post.supervisor.restart("work", "for a test")
+        (lost,) = post.heard(ChildLost)
+        assert isinstance(lost, ChildLost)
+        assert lost.detail.startswith("for a test (killed); starts again in")
+        after_backoff_s = time.monotonic() + 1.0
+        post.supervisor.tick(after_backoff_s)
+        assert post.supervisor.pid("work") is None, "because the one before may hold a camera and memory"
+        is_gone.set()
+        post.until(lambda: killed is not None and has_ended(killed))
+        post.supervisor.tick(after_backoff_s)
+        assert post.supervisor.pid("work") not in {None, killed}
+
+
+def test_a_child_that_cannot_be_killed_is_followed_after_a_while(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "poll", lambda _: None)
+        post.supervisor.restart("work", "for a test")
+        post.supervisor.tick(time.monotonic() + 60.0)
+        assert post.supervisor.pid("work") is not None
 
 
 def test_a_child_that_hangs_in_one_call_is_killed_though_it_beats(post: Post) -> None:

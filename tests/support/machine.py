@@ -1,5 +1,6 @@
 """A small Debian in a container of its own, booted by its own systemd; its network is the host's loopback."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
+_CGROUPS = Path("/sys/fs/cgroup")
 DEADLINE_S = 120.0
 UNIT = "changeover.service"
 SOURCE = "/mnt/source"
 WHEELS = "/mnt/wheels"
 PACKAGES = "/mnt/packages"
+_NUMBERS = itertools.count(os.getpid())
 _FETCHES = ("PIP_", "http_proxy", "https_proxy", "no_proxy")
 """Variables by which this machine's own clients reach their package sources."""
 Answer = subprocess.CompletedProcess[str]
@@ -38,6 +41,8 @@ class Machine:
             *("--console=pipe", f"--bind-ro={ROOT}:{SOURCE}", f"--bind-ro={self._prepared / 'wheels'}:{WHEELS}"),
             f"--bind-ro={self._prepared / 'packages'}:{PACKAGES}",
         ]
+        if (_CGROUPS / "cgroup.controllers").exists():
+            command = [*_in_cgroup_of_its_own(), *command]
         # the container's own filter of calls lies beneath the unit's, and refuses what a device's kernel allows
         environment = {**os.environ, "SYSTEMD_SECCOMP": "0"}
         with self._console.open("wb") as log:
@@ -125,3 +130,10 @@ class Machine:
 
     def _said(self) -> str:
         return self._console.read_text(errors="replace")[-2000:] + (self.journal()[-4000:] if self._init else "")
+
+
+def _in_cgroup_of_its_own() -> list[str]:
+    """Return what runs a command in a new cgroup (version 2), because containers divide the one that they begin in."""
+    folder = _CGROUPS / f"machine-{next(_NUMBERS)}"
+    folder.mkdir()
+    return ["sh", "-c", 'echo 0 > "$0"; exec "$@"', str(folder / "cgroup.procs")]

@@ -65,6 +65,21 @@ def affine(**changed: Untyped) -> dict[str, Any]:
     return {"model_name": "affine", "inputs": inputs, "raw_input_contents": [x.tobytes(), k.tobytes()], **changed}
 
 
+def test_little_comes_before_its_request_holds_it(plant: GatewayPlant) -> None:
+    async def windows() -> tuple[int, int]:
+        channel = Channel("127.0.0.1", plant.grpc_port)
+        try:
+            await Caller(channel, TOKENS["mes"])("ServerLive")
+            http2 = (await channel.__connect__()).connection._connection
+            return http2.remote_settings.initial_window_size, http2.outbound_flow_control_window
+        finally:
+            channel.close()
+
+    of_stream, of_connection = asyncio.run(windows())
+    assert of_stream <= 1 << 19
+    assert of_connection <= 1 << 20
+
+
 def test_every_method_answers(plant: GatewayPlant) -> None:
     async def asks(call: Caller) -> None:
         assert (await call("ServerLive")).live

@@ -65,6 +65,13 @@ class Answers:
             stream = self._streams[id_]
             stream.missed, stream.infer_s, stream.usual_s = 0, 0.0, 0.0
 
+    def usual_s(self) -> dict[str, float]:
+        """Return the longest usual inference of each group's streams in s; 0 where it is unknown."""
+        longest: dict[str, float] = {}
+        for stream in self._streams.values():
+            longest[stream.group] = max(longest.get(stream.group, 0.0), stream.usual_s)
+        return longest
+
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""
         active = {line.id: line.serving.model for line in lines}

@@ -177,7 +177,7 @@ def _for_line(
         case AssignLine():
             return Assign(action.line, action.change, action.model, action.keeps_ready)
         case PrepareModel():
-            return Prepare(action.line, action.number, action.model, action.hold_s, action.artifact_s)
+            return Prepare(**vars(action))
         case CompareModels():
             return Compare(**vars(action))
         case EndComparison():

@@ -27,11 +27,13 @@ _GAVE_WAY: Final[tuple[JobPhase, ...]] = ("superseded", "cancelled")
 
 
 def tick(state: State, now: Now) -> list[Action]:
-    """Go on with what was interrupted, and have the aliases looked at when that is due, in the window."""
+    """Go on with what was interrupted, begin what could not begin before, and have the aliases looked at when due."""
     following, lines = state.following, _lines(state)
     if not lines or state.stopping:
         return []
     resumed = [action for line in lines for action in _resume(state, line, now)]
+    if state.orders.job is None:  # else a look may be under way, which tells the result of the version before
+        resumed += begin_due(state, now)
     if resumed or state.orders.job is not None or not state.plant.supply.in_window(now.unix_s):
         return resumed
     _note_end(state, now)
@@ -126,7 +128,7 @@ def _begin(state: State, line: Line, now: Now) -> list[Action]:
     if reference is None or reference == followed.begun or serving is None or line.changeover is not None:
         return []
     if running is not None and not running.is_over and running.candidate != followed.begun:
-        return []  # because somebody asked for that one; the next look finds its end
+        return []  # because somebody asked for that one
     if not is_of_one_model(reference, serving) or state.plant.loadable(reference) is None:
         return []
     if _untold(line) not in {None, state.following.tried.get(line.id)}:

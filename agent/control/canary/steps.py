@@ -166,7 +166,7 @@ def end(state: State, line: Line, result: CanaryResult, why: Verdict, now: Now) 
     commands, one.commands = one.commands, []
     actions: list[Action] = [EndComparison(line.id, one.number)] if was in {Stage.STARTING, Stage.RUNNING} else []
     if was is Stage.LOADING:
-        actions += _release(state, line, one, now)
+        actions += _release(state, line, one)
     actions += [said(state, line, one), RecordComparison(line.id, one)]
     if result == "rolled_back":
         actions += [PublishEvent(of_line(line.id, "switch"), _switch(line, one, now, was)), *_warn(state, line, one)]
@@ -197,17 +197,16 @@ def _go_on(state: State, line: Line, one: Comparison) -> list[Action]:
             selection.prefer(line, one.stable, over=one.candidate)
     one.stage, one.number, one.version = Stage.LOADING, preload.next_number(state), candidate
     hold_s = line.rules.changeover_timeout_s + _HOLD_S
-    return [PrepareModel(line.id, one.number, candidate, hold_s, preload.ARTIFACT_S)]
+    return [PrepareModel(line.id, one.number, candidate, hold_s, preload.ARTIFACT_S, is_candidate=True)]
 
 
-def _release(state: State, line: Line, one: Comparison, now: Now) -> list[Action]:
-    """End the reservation of a candidate that may be loading; what a product change was announced for stays."""
+def _release(state: State, line: Line, one: Comparison) -> list[Action]:
+    """End the reservation of a candidate that may be loading."""
     if one.version is None:
         return []
-    announced = (known for known in line.preloads.preparations if known.model == one.version)
-    hold_s = max((known.until_s - now.monotonic_s for known in announced), default=0.0)
     # Not without the wait for its artifact, which another line's comparison may still have.
-    return [PrepareModel(line.id, preload.next_number(state), one.version, max(hold_s, 0.0), preload.ARTIFACT_S)]
+    number = preload.next_number(state)
+    return [PrepareModel(line.id, number, one.version, 0.0, preload.ARTIFACT_S, is_candidate=True)]
 
 
 def _interrupt(state: State, line: Line, one: Comparison, why: Verdict, now: Now) -> list[Action]:

@@ -52,13 +52,22 @@ def payload(state: State, line: Line, one: Comparison) -> Canary:
         classes=_classes(counts),
         result=one.result,
         reason=one.end_reason,
-        detail=one.end_detail,
+        detail=one.end_detail if one.is_over else _awaited(state, one),
         promote=one.promote,
         since=one.since,
         ended_at=one.ended_at,
         boot=state.plant.boot,
         id=one.id,
     )
+
+
+def _awaited(state: State, one: Comparison) -> str | None:
+    """Return in words what keeps a comparison from its promotion by itself; None before it has its frames."""
+    least, found = state.plant.canary.least_frames, one.counts.objects
+    is_asked = one.promote == "ask" or not one.is_of_one_model
+    if is_asked or one.counts.frames < one.frames or found >= least:
+        return None
+    return f"waits for objects: found in {found} of the {least} frames that a promotion by itself needs"
 
 
 def agreement(counts: Counts) -> tuple[float | None, tuple[float, float] | None]:

@@ -14,7 +14,15 @@ from agent.inference.memory.cache_entry import candidates_claim
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.slack import Slack
 from agent.inference.serving.stream_pipeline import StreamPipeline
-from agent.messages.canary import CanaryReason, Compare, Compared, ComparisonBegan, ComparisonFailed, StopComparing
+from agent.messages.canary import (
+    CanaryReason,
+    Compare,
+    Compared,
+    ComparisonBegan,
+    ComparisonFailed,
+    Counts,
+    StopComparing,
+)
 from agent.messages.children import Message
 from agent.messages.references import ModelVersion
 from agent.processes.threads import RestartedThread
@@ -71,9 +79,10 @@ class Comparisons:
         self._end(request.line)
         entry = self._cache.claim(request.candidate, candidates_claim(request.line))
         if entry is None or entry.model is None:
-            self._refuse(request, "load_failed", f"{request.candidate.reference} is not loaded any more")
+            is_gone = request.candidate not in self._cache.versions()
+            why = "its memory was needed" if is_gone else "its answers were found wrong"
+            self._refuse(request, "no_memory" if is_gone else "load_failed", f"is not loaded any more, because {why}")
             return
-        self._cache.unreserve(request.candidate, request.line)  # because the claim keeps it from now on
         oddity = self._oddity(line, entry.model)
         if oddity is not None:
             self._cache.unclaim(entry, candidates_claim(request.line))
@@ -110,7 +119,7 @@ class Comparisons:
             del self._running[line]
         comparison = running[0]
         comparison.stop()
-        self._report(comparison)
+        self._report(comparison, is_last=True)
         self._cache.unclaim(comparison.entry, candidates_claim(line))
         return True
 
@@ -155,7 +164,10 @@ class Comparisons:
                 if trouble is not None:
                     self._give_up(comparison.request, *trouble)
 
-    def _report(self, comparison: LineComparison) -> None:
+    def _report(self, comparison: LineComparison, *, is_last: bool = False) -> None:
+        """Report what was counted since the last report, if anything was; control waits for the last one."""
         counts = comparison.tally.taken()
+        if counts is None and is_last:
+            counts = Counts()
         if counts is not None:
             self._send(Compared(comparison.request.line, comparison.request.number, counts))

@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.inference.backends import Model
 from agent.inference.memory.cache import Cache, Entry, Origin
-from agent.inference.memory.cache_entry import EvictionPlan, LedgerView, compared_only, fewest_first
+from agent.inference.memory.cache_entry import EvictionPlan, LedgerView, compared_only, fewest_first, lines_of
 from agent.inference.memory.eviction import Eviction, Score, Standby
 from agent.inference.memory.pools import NOTHING, Amount
 from agent.inference.memory.unloader import Unloader
@@ -149,7 +149,7 @@ class AdmissionController:
         self._evict(entry, "asked", None, self._view(NOTHING, ()))
         if entry.model is None:
             return ""
-        lines = ", ".join(sorted({*entry.claims, *entry.reservations}))
+        lines = ", ".join(lines_of({*entry.claims, *entry.reservations}))
         return f"{version.reference} is kept for {lines}" if lines else f"{version.reference} is inferring"
 
     def _evict_left(self, version: ModelVersion, needed: Amount) -> bool:
@@ -170,8 +170,7 @@ class AdmissionController:
         for entry in (*plan.leave, *plan.announced):
             for line in lines:
                 self._cache.unreserve(entry.version, line)
-        for entry in plan.candidates:
-            self._give_up(entry, plan.version)
+        self._give_up_all(plan.candidates, plan.version)
         self._cache.wait_drained((*plan.leave, *plan.announced), _DRAINED_S)
         if not all(entry.is_evictable for entry in plan.leave):
             return  # one of them stays after all, and the plan with it
@@ -196,8 +195,7 @@ class AdmissionController:
                 plan = self._plan_without_candidates(entry.version, NOTHING, lines, view)
             if plan is None or plan.announced:
                 raise self._refuse(entry.version, view, "outgrew", entry.predicted, entry.charge)
-            for candidate in plan.candidates:
-                self._give_up(candidate, entry.version)
+            self._give_up_all(plan.candidates, entry.version)
             self._cache.wait_drained(plan.candidates, _DRAINED_S)
             evict = (*plan.candidates, *plan.evict)
         for victim in evict:
@@ -298,16 +296,23 @@ class AdmissionController:
     ) -> EvictionPlan[Model] | None:
         """Return the plan that gives up the fewest candidates; None where no plan does, or no line waits."""
         compared = compared_only(view.candidates.kept, lines) if lines else ()
-        wider = self._view(needed, lines.union(*(one.claims for one in compared)))
+        wider = self._view(needed, lines.union(*((*one.claims, *one.reservations) for one in compared)))
         if not compared or self._plan(version, wider) is None:
             return None
         for some in fewest_first(compared):
-            wider = self._view(needed, lines.union(*(one.claims for one in some)))
+            wider = self._view(needed, lines.union(*((*one.claims, *one.reservations) for one in some)))
             plan = self._plan(version, wider)
             if plan is not None:
                 others = tuple(one for one in plan.leave if one not in some)
                 return replace(plan, leave=(*some, *others), candidates=some)
         return None
+
+    def _give_up_all(self, candidates: Collection[Entry[Model]], wanted: ModelVersion) -> None:
+        """End the comparisons of candidates, and the reservations of those whose comparison has not begun."""
+        for entry in candidates:
+            self._give_up(entry, wanted)
+            for name in tuple(entry.reservations):
+                self._cache.unreserve(entry.version, name)
 
     def _choose(self, standby: tuple[Entry[Model], ...], short: Amount) -> tuple[Entry[Model], ...] | None:
         with self._policy_lock:

@@ -87,7 +87,7 @@ class Cache(Generic[Held]):
         with self._lock:
             used, runtimes_bytes = self._used(), max(0, self._runtimes_device_bytes)
             rows = [
-                Row(e.version.reference, e.charge, e.state, e.last_use_ns, tuple(sorted(e.reservations)), e.is_counted)
+                Row(e.version.reference, e.charge, e.state, e.last_use_ns, e.reserved_for, e.is_counted)
                 for e in self._entries
             ]
         return tuple(sorted(rows, key=lambda row: -row.last_use_ns)), used, runtimes_bytes

@@ -76,7 +76,7 @@ class Entry(Generic[Held]):
     serving: set[str] = field(default_factory=set)
     """Lines of `claims` that the model serves now."""
     reservations: dict[str, float] = field(default_factory=dict)
-    """Lines that the model is reserved for, with the end of each reservation (monotonic, s)."""
+    """Lines that reserved the model, and names of their comparisons, with each reservation's end (monotonic, s)."""
     leases: int = 0
     """Number of frames that the model is inferring."""
     is_left: bool = False
@@ -131,9 +131,20 @@ class Entry(Generic[Held]):
         """Return True for a resident model without claims, leases and reservations."""
         return self.phase == "resident" and not self.claims and not self.leases and not self.reservations
 
+    @property
+    def reserved_for(self) -> tuple[str, ...]:
+        """Lines that the model is reserved for, also to be compared on."""
+        return lines_of(self.reservations)
+
+    @property
+    def is_tried(self) -> bool:
+        """Return True for a model that is reserved for comparisons only."""
+        return bool(self.reservations) and _are_candidates(self.reservations)
+
     def is_left_by(self, lines: set[str]) -> bool:
         """Return True for a resident model that nobody uses once these lines have left it."""
-        return self.phase == "resident" and self.claims <= lines and not self.reservations
+        is_reserved = bool(self.reservations) and not (self.is_tried and self.reservations.keys() <= lines)
+        return self.phase == "resident" and self.claims <= lines and not is_reserved
 
 
 @dataclass(frozen=True)
@@ -207,8 +218,8 @@ def grouped(
     """Group resident models by whether they could be evicted for a load for which `lines` would leave theirs."""
     standby = tuple(e for e in resident if e.is_evictable)
     theirs = [e for e in resident if e not in standby and e.claims <= lines and e.reservations.keys() <= lines]
-    leave = tuple(e for e in theirs if e.claims or (e.leases and not e.reservations))
-    announced = tuple(e for e in theirs if not e.claims and e.reservations)
+    leave = tuple(e for e in theirs if e.claims or e.is_tried or (e.leases and not e.reservations))
+    announced = tuple(e for e in theirs if not e.claims and e.reservations and not e.is_tried)
     kept = tuple(e for e in resident if e not in standby and e not in leave and e not in announced)
     return EvictionCandidates(short, standby, leave, announced, kept, unguaranteed)
 
@@ -223,14 +234,23 @@ def in_use(entries: Iterable[Entry[Held]], leaving: set[str]) -> Amount:
 
 
 def candidates_claim(line: str) -> str:
-    """Return the name of a comparison's claim on its candidate, which differs from its line's own."""
+    """Return the name of a comparison's claim and reservation of its candidate, which differs from its line's own."""
     return line + _CANDIDATES
 
 
+def lines_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the lines for which claims or reservations of these names are, in order."""
+    return tuple(sorted({name.removesuffix(_CANDIDATES) for name in names}))
+
+
+def _are_candidates(names: Iterable[str]) -> bool:
+    return all(name.endswith(_CANDIDATES) for name in names)
+
+
 def compared_only(entries: Iterable[Entry[Held]], lines: Collection[str]) -> tuple[Entry[Held], ...]:
-    """Return the models that nobody uses but comparisons, as their candidate, and `lines`."""
-    users = ((one, one.claims - set(lines)) for one in entries if not one.reservations.keys() - set(lines))
-    return tuple(one for one, claims in users if claims and all(name.endswith(_CANDIDATES) for name in claims))
+    """Return the models that nobody uses or reserves but comparisons, for their candidate, and `lines`."""
+    users = ((one, {*one.claims, *one.reservations}.difference(lines)) for one in entries)
+    return tuple(one for one, names in users if names and _are_candidates(names))
 
 
 def fewest_first(entries: tuple[Entry[Held], ...]) -> Iterator[tuple[Entry[Held], ...]]:

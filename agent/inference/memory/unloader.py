@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _NOISE_BYTES: Final = 8 << 20
 """Tolerance of a measurement, because pipelines allocate and free meanwhile."""
 _NOISE_SHARE: Final = 0.1
 _LOOK_S: Final = 0.5
+_HANGING_S: Final = 10.0
+"""Time after which a load that was abandoned counts as hanging, because its present step may only be slow."""
 
 
 @dataclass(eq=False)
@@ -36,6 +39,18 @@ class _KeptOnDevice:
 
     entry: Entry[Model]
     model: Model
+
+
+@dataclass(eq=False)
+class _Unmeasured:
+    """A load of which nothing is measured yet."""
+
+    entry: Entry[Model]
+    is_abandoned: Callable[[], bool]
+    abandoned_s: float = 0.0
+    """Time at which it was first seen to be abandoned (monotonic); 0.0: it is not."""
+    is_hanging: bool = False
+    """It may never end, so it is treated as if it had been measured at its charge."""
 
 
 class Unloader:
@@ -65,8 +80,7 @@ class Unloader:
         self._lock: Final = threading.Lock()
         self.released_bytes = 0
         """Host memory that was charged for the models unloaded so far."""
-        self._unmeasured: Final[list[int]] = []
-        """Predicted host memory of each load that is not measured yet."""
+        self._unmeasured: Final[list[_Unmeasured]] = []
         self._kept: list[_Kept] = []
         self._kept_on_device: list[_KeptOnDevice] = []
 
@@ -74,7 +88,7 @@ class Unloader:
         """Unload a model that nobody uses, and wait for its memory; return False where it is in use or reserved."""
         if entry.device_bytes:
             return self._release_from_device(entry)
-        beside = tuple(self._unmeasured)  # before the measurement, because a load may end after it
+        beside = [one.entry.bytes for one in self._loading()]  # before the measurement, because a load may end after it
         process_memory.trim()  # because free pages would count as the model's
         before_bytes = process_memory.process_bytes()
         model = self._cache.begin_release(entry)
@@ -90,13 +104,17 @@ class Unloader:
         return True
 
     @contextmanager
-    def unmeasured(self, predicted_bytes: int) -> Iterator[None]:
-        """Run the block as a load that may take so many bytes of host memory, and is not measured yet."""
-        self._unmeasured.append(predicted_bytes)
+    def unmeasured(self, entry: Entry[Model], is_abandoned: Callable[[], bool]) -> Iterator[None]:
+        """Run the block as a load that may take what is charged for `entry`, and is not measured yet.
+
+        One that goes on for 10 s after it `is_abandoned` hangs: its charge counts as memory that does not come back.
+        """
+        own = _Unmeasured(entry, is_abandoned)
+        self._unmeasured.append(own)
         try:
             yield
         finally:
-            self._unmeasured.remove(predicted_bytes)
+            self._unmeasured.remove(own)
 
     def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
         """Close the model of a failed load, and end its charge once its memory is free.
@@ -150,20 +168,40 @@ class Unloader:
             return self._wait_and_return(entry, before_bytes)
 
     def unreclaimed(self) -> tuple[tuple[str, int], ...]:
-        """Return the reference and the missing bytes of each unloaded model whose memory is not free yet."""
+        """Return the reference and the missing bytes of each model that is gone, or hangs, and still has memory."""
         with self._lock:
             entries = [kept.entry for kept in self._kept] + [closed.entry for closed in self._kept_on_device]
+            entries += [one.entry for one in tuple(self._unmeasured) if one.is_hanging]
         return tuple((entry.version.reference, entry.total_bytes) for entry in entries if entry.total_bytes)
 
     def recheck(self) -> None:
         """Measure again, and end the charge for missing memory that has become free."""
         with self._lock:
-            if self._kept and not self._unmeasured:  # because what a load has taken so far is not known
+            self._note_hanging()
+            if self._kept and not self._loading():  # because what a load has taken so far is not known
                 self._recheck()
             for closed in self._kept_on_device:
                 self._cache.keep_on_device(closed.entry, closed.model.device_bytes or 0)
             self._kept_on_device = [closed for closed in self._kept_on_device if closed.entry.device_bytes]
         self.settle()
+
+    def _loading(self) -> list[_Unmeasured]:
+        return [one for one in tuple(self._unmeasured) if not one.is_hanging]
+
+    def _note_hanging(self) -> None:
+        now_s = time.monotonic()
+        for one in self._loading():
+            if one.is_abandoned():
+                one.abandoned_s = one.abandoned_s or now_s
+                one.is_hanging = now_s - one.abandoned_s >= _HANGING_S
+                if one.is_hanging:
+                    self._lower_levels()
+
+    def _lower_levels(self) -> None:
+        """Have missing memory come back from the present level on, because a load may have taken less than charged."""
+        level_bytes = process_memory.process_bytes() - self._charged_elsewhere()
+        for kept in self._kept:
+            kept.level_bytes = min(kept.level_bytes, level_bytes)
 
     def _wait_and_return(self, entry: Entry[Model], before_bytes: int) -> int | None:
         charged_bytes = entry.bytes

@@ -1,7 +1,6 @@
 """Lowers the CPU priority of a model load beside lines that serve."""
 
 import functools
-import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,9 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
+from agent.processes import priorities
+
 LoadPriority = Literal["normal", "background", "idle"]
 
-_LOG: Final = logging.getLogger(__name__)
 _TASKS: Final = Path("/proc/self/task")
 _NO_PARAMETER: Final = os.sched_param(0)
 _BACKGROUND_NICE: Final = 5
@@ -43,14 +43,14 @@ def lowered(priority: LoadPriority, *, may_stay: bool, others: Iterable[int] = (
     Without the right to return (no RLIMIT_NICE, as a unit's `LimitNICE=`, and not root) the thread is lowered only
     where it `may_stay` so, because it ends soon, and never to idle, because it may hold locks until then.
     """
-    if priority == "normal" or not (may_stay or can_return()):
+    if priority == "normal" or not (may_stay or priorities.can_return()):
         yield
         return
     own, before = threading.get_native_id(), _tasks()
     _inside.add(own)
-    for thread in (own, *(others if can_return() else ())):
+    for thread in (own, *(others if priorities.can_return() else ())):
         with suppress(OSError):  # a thread of a runtime may end meanwhile
-            if priority == "idle" and can_return():
+            if priority == "idle" and priorities.can_return():
                 os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PARAMETER)
             else:
                 os.setpriority(os.PRIO_PROCESS, thread, _normal_nice() + _BACKGROUND_NICE)
@@ -82,25 +82,6 @@ def _restore(threads: set[int]) -> None:
                 os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)
             if os.getpriority(os.PRIO_PROCESS, thread) == _normal_nice() + _BACKGROUND_NICE:
                 os.setpriority(os.PRIO_PROCESS, thread, _normal_nice())
-
-
-@functools.cache
-def can_return() -> bool:
-    """Return True where a thread of this process may raise its priority again; tried once, on a thread of its own."""
-    returned: list[bool] = []
-
-    def probe() -> None:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PARAMETER)
-            os.sched_setscheduler(0, os.SCHED_OTHER, _NO_PARAMETER)
-            returned.append(True)
-
-    thread = threading.Thread(target=probe, name="priority-probe")
-    thread.start()
-    thread.join()
-    if not returned:
-        _LOG.info("event=no_priority_return detail='see LimitNICE='")
-    return bool(returned)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from agent.inference.backends.in_flight import InFlightLimiter, Slot
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.memory.cache_entry import Closable
+from agent.inference.scheduling import load_priority
 from agent.inference.serving.frame_loss import FrameLossCounter, FrameLossMark
 from agent.inference.serving.model_threads import ThreadsOfModels
 
@@ -168,6 +169,8 @@ class ActiveModelGate(Generic[Held]):
         one. Blocks until the previous model's frames in flight are done.
         """
         assert entry.model is not None, "a claimed model is resident"
+        if entry.leases and not entry.serving:
+            load_priority.restore_normal()  # because a picture of it may be inferred at idle priority just now
         activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation

@@ -22,6 +22,7 @@ from agent.inference.swapping.turn_thread import TurnThread
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.groups.memory_share import ShareRecalled
 from agent.messages.references import ModelVersion
+from agent.processes import priorities
 
 _LOG: Final = logging.getLogger(__name__)
 _OVERTAKEN_S: Final = 10.0  # longest wait for the present step of an idle preload; a longer one is taken to hang
@@ -376,7 +377,7 @@ class LoadQueue:
             del self._jobs[job.version]
         elif is_to_be_prepared(job, failure):
             job.begin_preparing(can_skip=isinstance(failure, NoArtifactError))
-            is_patient = self._model_loader.priority(job) == "idle" and load_priority.can_return()
+            is_patient = self._model_loader.priority(job) == "idle" and priorities.can_return()
             self._artifacts.prepare_first(job.version, partial(self._prepared, job), is_patient=is_patient)
         elif is_worth_a_retry(job, failure):
             if isinstance(failure, FellBackError):

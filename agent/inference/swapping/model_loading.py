@@ -150,7 +150,7 @@ class ModelLoader:
             process_memory.trim()
             before_bytes, released_bytes = process_memory.process_bytes(), self._unloader.released_bytes
             began_ns = time.monotonic_ns()
-            unmeasured = self._unloader.unmeasured(file.predicted.host_bytes)
+            unmeasured = self._unloader.unmeasured(entry, lambda: job.is_abandoned)
             with self._threads.of_load() as threads, self._lowered(job, threads.kept), unmeasured:
                 model = self._load(job.version, self._compute, self._cache_dir)
                 threads.serve(model)

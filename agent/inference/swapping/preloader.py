@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.inference.memory.admission import NoRoomError
+from agent.inference.memory.cache_entry import candidates_claim
 from agent.inference.preparing.background_builder import BuildHinderedError
 from agent.inference.swapping.load_job import DroppedError, Failure, LoadJob
 from agent.inference.swapping.load_queue import LoadQueue
@@ -28,6 +29,11 @@ class _Announcement:
     end_s: float
     """End of the announcement (monotonic, s), less the time for which the job waits for an artifact."""
     job: LoadJob
+
+    @property
+    def holder(self) -> str:
+        """Name of its reservation."""
+        return _holder(self.message)
 
     @property
     def until_s(self) -> float:
@@ -89,7 +95,7 @@ class Preloader:
             self._give_up(of_line[0], "superseded", "newer announcements came")
         try:
             until_s = at_s + message.hold_s
-            job = self._loads.announce(message.model, message.line, until_s, at_s + message.artifact_s)
+            job = self._loads.announce(message.model, _holder(message), until_s, at_s + message.artifact_s)
         except (ModelError, OutOfMemoryError) as error:
             self._failed(message, error)
             return
@@ -113,14 +119,18 @@ class Preloader:
 
     def _give_up(self, one: _Announcement, reason: Reason, detail: str) -> None:
         self._pending.remove(one)
-        if not any(other.job is one.job and other.message.line == one.message.line for other in self._pending):
-            self._loads.retract(one.job, one.message.line)
+        if not any(other.job is one.job and other.holder == one.holder for other in self._pending):
+            self._loads.retract(one.job, one.holder)
         self._send(PrepareFailed(one.message.line, one.message.number, one.message.model.reference, reason, detail))
 
     def _failed(self, message: Prepare, failure: Failure) -> None:
         reference, reason = message.model.reference, failure.reason
         may_fit = failure.may_fit if isinstance(failure, NoRoomError) else isinstance(failure, BuildHinderedError)
         self._send(PrepareFailed(message.line, message.number, reference, reason, str(failure), may_fit))
+
+
+def _holder(message: Prepare) -> str:
+    return candidates_claim(message.line) if message.is_candidate else message.line
 
 
 def read_ahead(version: ModelVersion) -> None:

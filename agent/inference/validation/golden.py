@@ -87,14 +87,18 @@ def prove(model: Model, version: ModelVersion, before_each: Callable[[], object]
     Raises ModelError("proof_failed") that names the first difference, and what `Model.check_outputs` and `before_each`,
     which is called before each picture, raise.
     """
-    for _ in _golden_steps(model, version):
-        before_each()
+    for is_inference in _golden_steps(model, version):
+        if is_inference:
+            before_each()
 
 
-def proof_steps(model: Model, version: ModelVersion) -> Iterator[None]:
-    """Do what `warm_up` and `prove` do, but yield before each picture, so that the caller can pause or stop."""
+def proof_steps(model: Model, version: ModelVersion) -> Iterator[bool]:
+    """Do what `warm_up` and `prove` do, but yield before each step, so that the caller can pause or stop.
+
+    Yields True where the step infers a picture, and False before a picture is read.
+    """
     for picture in _drawn(model, is_proven=False):
-        yield
+        yield True
         _check(model, picture)
     yield from _golden_steps(model, version)
 
@@ -105,15 +109,17 @@ def golden_files(version: ModelVersion) -> list[Path]:
     return [file for picture, _ in pairs for file in (picture, picture.with_suffix(".json"))]
 
 
-def _golden_steps(model: Model, version: ModelVersion) -> Iterator[None]:
+def _golden_steps(model: Model, version: ModelVersion) -> Iterator[bool]:
     if version.golden is None:
         return
     pairs = list(_golden(Path(version.golden)))
     if not pairs:
         raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")
     for picture, expected in pairs:
-        yield
-        answer = model.check_outputs(_read_picture(picture))
+        yield False
+        pixels = _read_picture(picture)
+        yield True
+        answer = model.check_outputs(pixels)
         if answer.top is not None and not expected.top:
             raise ModelError("proof_failed", f"{picture.with_suffix('.json')} has no `top`, and {_OF_WORDS}")
         different = compare(expected.objects or [], objects_of(answer, model.names), version.confidence)

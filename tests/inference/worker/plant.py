@@ -103,9 +103,11 @@ class Plant:
         self.send(Assign(line=line, change=self._changes, model=version, keeps_ready=keeps_ready))
         return self._changes
 
-    def announce(self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0) -> int:
+    def announce(
+        self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0, *, is_candidate: bool = False
+    ) -> int:
         self._changes += 1
-        self.send(Prepare(line=line, number=self._changes, model=version, hold_s=hold_s))
+        self.send(Prepare(line, self._changes, version, hold_s, is_candidate=is_candidate))
         return self._changes
 
     def outcome(self, number: int) -> Prepared | PrepareFailed:
@@ -117,8 +119,10 @@ class Plant:
         self.wait_until(lambda: bool(found()))
         return found()[0]
 
-    def prepare(self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0) -> Prepared:
-        outcome = self.outcome(self.announce(version, line, hold_s))
+    def prepare(
+        self, version: ModelVersion, line: str = "line-1", hold_s: float = 600.0, *, is_candidate: bool = False
+    ) -> Prepared:
+        outcome = self.outcome(self.announce(version, line, hold_s, is_candidate=is_candidate))
         assert isinstance(outcome, Prepared), outcome
         return outcome
 

@@ -15,6 +15,7 @@ from agent.inference.scheduling import load_priority
 from agent.messages.children import Prepare, Prepared, PrepareFailed, SwapFailed
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
+from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 IDLE, BUSY = -1.0, 2.0
@@ -48,7 +49,7 @@ def builds() -> Builds:
 def plant(new_dummies: NewDummies, builds: Builds, monkeypatch: pytest.MonkeyPatch) -> PlantOfDummies:
     """Start a worker on idle cores, whose builder is the test."""
     monkeypatch.setattr(load_priority, "ENOUGH_IDLE", IDLE)
-    monkeypatch.setattr(load_priority, "can_return", lambda: True)
+    monkeypatch.setattr(priorities, "can_return", lambda: True)
     plant = new_dummies()
     monkeypatch.setattr(plant.worker._artifacts, "prepare_first", builds.prepare_first)
     monkeypatch.setattr(plant.worker._artifacts, "hasten", builds.hasten)

@@ -42,7 +42,7 @@ class Pair:
         for behaviour in runtime.behaviours.values():
             behaviour.label = "cap"
         plant.switch(self.stable)
-        plant.prepare(self.candidate)
+        plant.prepare(self.candidate, is_candidate=True)
         self.number = 0
 
     def compare(self, mode: CanaryMode = "shadow", share: float = 1.0, **fields: Any) -> None:  # noqa: ANN401 - of Compare
@@ -148,7 +148,9 @@ def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(
 def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its_frames(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Slack, "wait", lambda _self, needed_ns, _until: Gap.TOO_SHORT if needed_ns else Gap.FOUND)
+    monkeypatch.setattr(
+        Slack, "wait", lambda _self, _needed_ns, _until, *, may_delay: Gap.FOUND if may_delay else Gap.TOO_SHORT
+    )
     monkeypatch.setattr(line_comparison, "_UNDISTURBED_PERIODS", 0)
     pair.run()
     for frame in range(3):
@@ -270,7 +272,8 @@ def test_several_cameras_lose_no_frame_by_a_candidate_that_goes_wrong(  # noqa: 
 ) -> None:
     monkeypatch.setattr(line_comparison, "HUNG_S", 0.5)
     monkeypatch.setattr(line_comparison, "HUNG_IN_SLACK_S", 0.5)
-    monkeypatch.setattr(Slack, "wait", lambda *_: Gap.FOUND)  # because four cameras may leave none on a busy machine
+    # because four cameras may leave none on a busy machine
+    monkeypatch.setattr(Slack, "wait", lambda *_, **__: Gap.FOUND)
     cameras = [f"cam-{number}" for number in range(1, 5)]
     pair = Pair(new_dummies(lines=dict.fromkeys(cameras, "line-1")), runtime)
     pair.run(mode)
@@ -383,13 +386,13 @@ def test_a_candidate_that_is_not_loaded_is_refused(new_dummies: NewDummies, runt
     pair = Pair(new_dummies(), runtime)
     pair.candidate = runtime.make("never-loaded")
     pair.compare()
-    assert pair.failure().reason == "load_failed"
+    assert pair.failure().reason == "no_memory", "which it would have been loaded into"
 
 
 def test_models_that_cannot_be_compared_are_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     pair = Pair(new_dummies(), runtime)
     other = runtime.make("other")
-    pair.plant.prepare(other)
+    pair.plant.prepare(other, is_candidate=True)
     pair.candidate = other
     pair.compare()
     failed = pair.failure()
@@ -428,6 +431,24 @@ def test_a_candidate_gives_way_to_another_lines_changeover(crowded: Pair, mode: 
     crowded.plant.wait_for_ledger({"stable:n@1": "active", "large:n@1": "active"})
 
 
+def test_a_candidate_that_is_reserved_for_a_comparison_gives_way_too(crowded: Pair) -> None:
+    rows = {one.model: one.reserved_for for one in crowded.plant.of(CacheState)[-1].models}
+    assert rows["candidate:n@1"] == "line-1"
+    crowded.plant.switch(crowded.runtime.make("large", 130), "line-2")
+    crowded.plant.wait_for_ledger({"stable:n@1": "active", "large:n@1": "active"})
+    crowded.compare()
+    assert crowded.failure().reason == "no_memory"
+    assert crowded.plant.detect("cam-1").model == "stable:n@1"
+
+
+def test_a_candidate_that_a_line_announced_as_well_stays(crowded: Pair) -> None:
+    crowded.plant.prepare(crowded.candidate)
+    assert crowded.plant.refusal(crowded.runtime.make("large", 130), "line-2").reason == "no_memory"
+    crowded.run()
+    crowded.stop()
+    crowded.plant.wait_until(lambda: crowded.plant.resident()["candidate:n@1"] == "reserved")
+
+
 def test_a_candidate_stays_where_the_lines_own_model_makes_room(crowded: Pair) -> None:
     crowded.run("canary")
     assert crowded.plant.switch(crowded.runtime.make("fits", 75), "line-2").report.order == "break-before-make"
@@ -464,7 +485,7 @@ def test_no_more_candidates_give_way_than_are_needed(new_dummies: NewDummies, ru
     other, small = runtime.make("other"), runtime.make("small", 30)
     pair = Pair(new_dummies(lines=TWO_LINES, budget_mib=230), runtime)
     pair.plant.switch(other, "line-2")
-    pair.plant.prepare(small, "line-2")
+    pair.plant.prepare(small, "line-2", is_candidate=True)
     pair.run("canary")
     pair.plant.send(Compare("line-2", 50, small, "canary", 1.0, 64 * MIB))
     pair.plant.wait_until(lambda: any(one.number == 50 for one in pair.plant.of(ComparisonBegan)))

@@ -1,21 +1,25 @@
-"""A proof in idle time is in the way of no load and no stop, with dummies."""
+"""A proof in idle time is in the way of no frame, no load and no stop, with dummies."""
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
 
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
+from agent.inference.serving.slack import Gap, Slack
+from agent.inference.swapping import idle_prover
 from agent.inference.swapping.load_queue import LoadQueue
 from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
+from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 PICTURE_S: Final = 0.5
@@ -116,12 +120,12 @@ def test_a_preload_waits_until_it_is_resident_or_does_not_fit(new_dummies: NewDu
     wait_for(lambda: not plant.worker._loads.has_preload())
 
 
-@pytest.mark.skipif(not load_priority.can_return(), reason="needs the right to raise a thread's priority")
+@pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")
 def test_a_stop_does_not_wait_for_a_proof_at_idle_priority(runtime: DummyRuntime, tmp_path: Path) -> None:
     with ExitStack() as stack:
         plant = start_dummies(stack, runtime.load, tmp_path / "cache")
         small = runtime.make("small")
-        plant.switch(small)
+        plant.prepare(small)
         thread = begin_proof(plant, runtime, small)
         wait_for(lambda: os.sched_getscheduler(thread) == os.SCHED_IDLE)
         stopping = threading.Thread(target=plant.worker.stop)
@@ -131,3 +135,92 @@ def test_a_stop_does_not_wait_for_a_proof_at_idle_priority(runtime: DummyRuntime
         finally:
             runtime.behaviours["small"].check_may_end.set()
             stopping.join()
+
+
+def ask(plant: PlantOfDummies, runtime: DummyRuntime, version: ModelVersion) -> None:
+    """Ask for a proof of `version`, whose pictures end at once."""
+    runtime.behaviours[version.name].check_thread = 0
+    plant.worker._prover.ask(version, "a subject")
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_pictures_of_a_model_that_serves_keep_their_priority(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch, *, serves: bool
+) -> None:
+    plant, stable, other = new_dummies(), runtime.make("stable"), runtime.make("other")
+    plant.switch(stable)
+    plant.prepare(other)
+    priorities: list[str] = []
+
+    def lowered(priority: str, **_: object) -> AbstractContextManager[None]:
+        priorities.append(priority)
+        return nullcontext()
+
+    monkeypatch.setattr("agent.inference.scheduling.load_priority.lowered", lowered)
+    ask(plant, runtime, stable if serves else other)
+    wait_for(lambda: len(priorities) >= 4)
+    assert priorities == ["idle"] * 2 + ["normal" if serves else "idle"] * 2  # begin, hash, two pictures
+
+
+@pytest.fixture
+def gaps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Have the lines leave no gap for what takes time, until `is_open`; `waits` counts the waits for one."""
+    gaps = {"is_open": False, "waits": 0}
+
+    def wait(_self: Slack, needed_ns: float, _deadline_ns: int, *, may_delay: bool = False) -> Gap:
+        gaps["waits"] += 1
+        return Gap.FOUND if gaps["is_open"] or may_delay or not needed_ns else Gap.TOO_SHORT
+
+    monkeypatch.setattr(Slack, "wait", wait)
+    return gaps
+
+
+def wait_for_more(gaps: dict[str, Any]) -> None:
+    """Wait until the prover has looked for a gap some more times."""
+    before = gaps["waits"]
+    wait_for(lambda: gaps["waits"] > before + 3)
+
+
+def test_a_picture_waits_for_a_gap_between_frames(
+    new_dummies: NewDummies, runtime: DummyRuntime, gaps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle_prover, "_LATE_EACH_NS", math.inf)
+    plant, small = new_dummies(), runtime.make("small")
+    plant.switch(small)
+    plant.worker._prover._late_ns = 0
+    ask(plant, runtime, small)
+    wait_for_more(gaps)
+    assert not runtime.behaviours["small"].check_thread
+    gaps["is_open"] = True
+    wait_for(lambda: runtime.behaviours["small"].check_thread)
+
+
+def test_without_gaps_one_picture_a_minute_makes_a_frame_late(
+    new_dummies: NewDummies, runtime: DummyRuntime, gaps: dict[str, Any]
+) -> None:
+    plant, small = new_dummies(), runtime.make("small")
+    plant.switch(small)
+    begin_proof(plant, runtime, small)
+    behaviour = runtime.behaviours["small"]
+    behaviour.check_thread = 0
+    behaviour.check_may_end.set()
+    wait_for_more(gaps)
+    assert not behaviour.check_thread
+    plant.worker._prover._late_ns = -math.inf
+    wait_for(lambda: behaviour.check_thread)
+
+
+@pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")
+def test_a_picture_at_idle_priority_is_raised_where_its_model_begins_to_serve(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant, stable, other = new_dummies(), runtime.make("stable"), runtime.make("other")
+    plant.switch(stable)
+    plant.prepare(other)
+    thread = begin_proof(plant, runtime, other)
+    wait_for(lambda: os.sched_getscheduler(thread) == os.SCHED_IDLE)
+    plant.switch(other)
+    try:
+        assert os.sched_getscheduler(thread) == os.SCHED_OTHER
+    finally:
+        runtime.behaviours["other"].check_may_end.set()

@@ -8,6 +8,7 @@ from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 
 from agent.inference.scheduling import load_priority
 from agent.messages.children import Preload, Swapped
+from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 TWO_LINES = {"cam-1": "line-1", "cam-2": "line-2"}
@@ -45,7 +46,7 @@ def test_frames_of_a_line_that_keeps_ready_go_before_its_load(new_dummies: NewDu
 
 
 def test_a_load_runs_at_normal_priority_after_half_of_its_time(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     plant = new_dummies(load_timeout_s=8)
     a, b = (runtime.make(name, 30) for name in "ab")
@@ -83,7 +84,7 @@ def test_a_newer_assignment_of_what_loads_says_anew_whether_the_line_is_ready(
 def test_a_model_is_unloaded_before_frames_only_of_the_line_that_waits_for_its_memory(
     new_dummies: NewDummies, runtime: DummyRuntime
 ) -> None:
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     plant = new_dummies(lines=TWO_LINES, budget_mib=100)
     for name in "abcd":
@@ -96,7 +97,7 @@ def test_a_model_is_unloaded_before_frames_only_of_the_line_that_waits_for_its_m
 def test_a_model_that_nobody_waits_for_is_unloaded_behind_the_lines(
     new_dummies: NewDummies, runtime: DummyRuntime
 ) -> None:
-    if not load_priority.can_return():
+    if not priorities.can_return():
         pytest.skip("this user may not raise a priority")
     plant = new_dummies()
     a, b = (runtime.make(name, 30) for name in "ab")

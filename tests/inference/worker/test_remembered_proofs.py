@@ -316,7 +316,7 @@ def test_a_picture_that_cannot_be_read_for_a_moment_condemns_nothing(  # noqa: P
     plant.switch(version)
     picture, steps = tmp_path / "golden" / "01.png", proof_steps
 
-    def steps_without_the_disk(model: Model, version: ModelVersion) -> Iterator[None]:
+    def steps_without_the_disk(model: Model, version: ModelVersion) -> Iterator[bool]:
         away = picture.with_suffix(".away")
         try:
             for number, step in enumerate(steps(model, version)):

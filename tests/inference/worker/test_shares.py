@@ -6,6 +6,7 @@ import pytest
 from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import DEADLINE_S, decisions
 
+from agent.inference.memory import runtime_overhead, unloader
 from agent.inference.scheduling import load_priority
 from agent.inference.swapping import budget_share
 from agent.messages.children import CacheState, MemoryKept, MemoryLimit, Preload, SwapFailed, Swapped
@@ -154,3 +155,42 @@ def test_a_recall_does_not_wait_for_a_load_that_hangs(
     sizes = {one.model: one.bytes // MIB for one in plant.of(CacheState)[-1].models}
     assert sizes == {"b:n@1": 60, "c:n@1": 60}, "what was evicted meanwhile is not taken off the load's size"
     assert not plant.of(MemoryKept)
+
+
+def test_a_load_that_hangs_for_ever_is_told_as_memory_that_does_not_come_back(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unloader, "_HANGING_S", 0.1)
+    plant = new_dummies(budget_mib=200, guaranteed_mib=120, load_timeout_s=1.0)
+    hangs = runtime.make("hangs")
+    runtime.behaviours["hangs"].load_may_end.clear()
+    assert plant.refusal(hangs).reason == "load_timeout"
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1:] == [MemoryKept(60 * MIB, ("hangs:n@1",))])
+    runtime.behaviours["hangs"].load_may_end.set()
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(0, ()))
+    assert not plant.resident()
+
+
+def test_beside_a_load_that_hangs_for_ever_missing_memory_is_looked_for_again(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unloader, "_HANGING_S", 0.1)
+    monkeypatch.setattr(runtime_overhead, "RUNTIMES_OWN_BYTES", 0)
+    plant = new_dummies(budget_mib=400, load_timeout_s=1.0)
+    a, b, hangs = runtime.make("a"), runtime.make("b"), runtime.make("hangs")
+    plant.switch(a)
+    runtime.behaviours["a"].leaks = True
+    plant.switch(b)
+    plant.worker.preload(Preload((), (a,)))
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1:] == [MemoryKept(60 * MIB, ("a:n@1",))])
+    runtime.behaviours["hangs"].load_may_end.clear()
+    change = plant.assign(hangs)
+    assert runtime.behaviours["hangs"].load_began.wait(DEADLINE_S)
+    runtime.held_bytes += 20 * MIB  # of the 60 that are predicted, so a's have not come back
+    assert isinstance(plant.answer(change), SwapFailed)
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(120 * MIB, ("a:n@1", "hangs:n@1")))
+    runtime.held_bytes -= 60 * MIB
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(60 * MIB, ("hangs:n@1",)))
+    runtime.held_bytes -= 20 * MIB
+    runtime.behaviours["hangs"].load_may_end.set()
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(0, ()))

@@ -55,7 +55,7 @@ class ShareLedger:
         self._clock: Final = clock
         self._end: Final = end
         self._leaked: Final[dict[str, int]] = {}
-        """Bytes that did not come back from unloaded models, by group."""
+        """Bytes that did not come back from unloaded models, or from loads that hang, by group."""
         self._limits: Final = dict(guaranteed)
         self._requests: Final[dict[str, _Request]] = {}
         self._recalls: Final[dict[str, ShareRecalled]] = {}
@@ -84,7 +84,7 @@ class ShareLedger:
         self._settle()
 
     def leaked(self, group: str, size_bytes: int) -> None:
-        """Record the bytes that unloaded models of a group have not given back."""
+        """Record the bytes that unloaded models of a group, and loads that hang, have not given back."""
         self._leaked[group] = size_bytes
 
     def lost(self, group: str) -> None:
@@ -167,7 +167,7 @@ class ShareLedger:
             leaked_bytes = min(self._leaked.get(other, 0), _total(_minus(limit, self.guaranteed[other])))
             if other != group and lacking_bytes <= leaked_bytes:
                 self._leaked.pop(other)
-                detail = f"unloaded models did not give back {leaked_bytes >> 20} MiB that group {group} needs"
+                detail = f"models that are gone or hang keep {leaked_bytes >> 20} MiB that group {group} needs"
                 self._end(other, detail)
                 return True
         return False

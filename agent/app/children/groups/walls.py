@@ -12,6 +12,7 @@ _log: Final = logging.getLogger(__name__)
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CONTROLLERS: Final = ("cpu", "memory")
+_LEAST_WEIGHT: Final = 1
 _OWN: Final = "control"
 """Leaf of control and of the cameras, because processes may only be in leaves."""
 _NO_CGROUPS: Final = "this system has no cgroup v2"
@@ -30,6 +31,9 @@ class Walls:
         self._root: Final = root
         self._membership: Final = membership
         self._base: Path | None = None
+        self._kills: Final[dict[str, int]] = {}
+        """Processes of each group that the kernel had killed for its memory, when its worker started."""
+        self._restrained: Final[set[str]] = set()
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
 
@@ -46,6 +50,24 @@ class Walls:
         """Move a new worker into its group's cgroup; what it starts stays there, too."""
         if self._base is not None:
             self._write(self._base / _leaf(group) / "cgroup.procs", str(pid))
+            self._kills[group] = self._killed(group)
+            self.restrain(group, is_restrained=False)
+
+    def restrain(self, group: str, *, is_restrained: bool) -> None:
+        """Let a group have only the processor time that nobody else wants, or its weight again."""
+        if self._base is not None and is_restrained != (group in self._restrained):
+            (self._restrained.add if is_restrained else self._restrained.discard)(group)
+            weight = _LEAST_WEIGHT if is_restrained else self._cpu_weights[group]
+            self._write(self._base / _leaf(group) / "cpu.weight", str(weight))
+
+    def reached(self, group: str) -> str:
+        """Return that the kernel killed processes of a group at its memory limit since its worker started; else ""."""
+        killed = self._killed(group) - self._kills.get(group, 0)
+        if killed <= 0:
+            return ""
+        limit = self._read(group, "memory.max").strip()
+        size = f"{int(limit) >> 20} MiB" if limit.isdecimal() else "the service's"
+        return f"the kernel killed {killed} of its group's processes, whose memory limit is {size}"
 
     def limit(self, memory_bytes: Mapping[str, int]) -> None:
         """Set the memory limit of each group's processes in bytes."""
@@ -94,6 +116,20 @@ class Walls:
         elif strangers := _strangers(base):
             self.missing = f"{_NOT_DELEGATED}; other programs are in it ({strangers})"
         return None if self.missing else base
+
+    def _killed(self, group: str) -> int:
+        """Return how many processes of a group the kernel has killed for their memory; 0 where it does not count."""
+        lines = self._read(group, "memory.events").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+    def _read(self, group: str, name: str) -> str:
+        """Return the content of a file of a group's cgroup; "" without one."""
+        if self._base is None:
+            return ""
+        try:
+            return (self._base / _leaf(group) / name).read_text(encoding="ascii")
+        except OSError:
+            return ""
 
     @staticmethod
     def _undo(base: Path) -> None:

@@ -1,8 +1,9 @@
 """The worker processes, one for each group of lines, with their shares of memory and processor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from agent.app.children.groups.endless_calls import EndlessCalls
 from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
@@ -47,6 +48,7 @@ class Workers:
         self._whole = Budgets(0)
         self._ledger: ShareLedger | None = None
         self._guard: Final = MemoryGuard(self.restart)
+        self._calls: Final = EndlessCalls()
         self._room_bytes = 0
 
     def children(self) -> dict[str, str]:
@@ -127,23 +129,33 @@ class Workers:
         pids = {group: self._supervisor.pid(child) for group, child in self._children.items()}
         return {group: pid for group, pid in pids.items() if pid is not None}
 
-    def lost(self, group: str) -> None:
-        """Record that a group's worker ended."""
+    def lost(self, group: str) -> str:
+        """Record that a group's worker ended; return what is known of why beyond its exit code, or ""."""
         self._hung.discard(group)
-        if self._ledger is not None:
-            self._ledger.lost(group)
-            self._set_walls()
+        if self._ledger is None:
+            return ""
+        reached = self._walls.reached(group)
+        self._ledger.lost(group)
+        self._set_walls()
+        return reached
 
-    def tick(self, now_s: float) -> None:
-        """Tell control of workers that stopped making progress, or resumed; lend and recall memory."""
+    def tick(self, now_s: float, usual_s: Mapping[str, float]) -> None:
+        """Tell control of workers that stopped making progress, or resumed; lend and recall memory.
+
+        `usual_s`: the longest usual inference of each group in s, as far as it is known.
+        """
         for group, child in self._children.items():
             silent_s = self._supervisor.beat_age_s(child, now_s)
             is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
             if is_hung != (group in self._hung):
                 (self._hung.add if is_hung else self._hung.discard)(group)
+                self._walls.restrain(group, is_restrained=is_hung)
                 self._decide(WorkerHung(is_hung, group))
         if self._ledger is None:
             return
+        for group, child in self._children.items():
+            pid, since_s = self._supervisor.pid(child), self._supervisor.busy_since_s(child)
+            self._calls.look(group, pid, since_s, usual_s.get(group, 0.0), is_hung=group in self._hung)
         if self._ledger.tick():
             self._set_walls()
         if self._walls.missing:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
+from grpclib.config import Configuration
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
@@ -41,6 +42,8 @@ _STATUS: Final[dict[Outcome, Status]] = {
 }
 _HEAD: Final = struct.Struct(">BI")
 _WHOLE_S: Final = 30.0
+_WINDOWS: Final = Configuration(http2_stream_window_size=512 << 10, http2_connection_window_size=1 << 20)
+"""Bytes that may come before a request holds its message, beside the ledger of `HeldBytes`."""
 
 Call = Callable[["GrpcServer", Client, Counted, Untyped], Awaitable[Untyped]]
 
@@ -54,7 +57,7 @@ class GrpcServer:
 
     async def serve(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve on a bound socket, until the process ends."""
-        server = Server([self])
+        server = Server([self], config=_WINDOWS)
         await server.start(sock=listener, ssl=context)
         await server.wait_closed()
 

@@ -128,6 +128,7 @@ function Canary({ line, canary }) {
     <dl class="facts wide">${figures.map(([name, value]) => html`<div class="fact"><dt>${t(`canary.${name}`)}</dt><dd>${value}</dd></div>`)}</dl>
     ${isOn && html`<progress max=${canary.wanted_frames} value=${canary.frames} aria-label=${t("canary.frames")}></progress>`}
     ${canary.reason && html`<p class="error">${t(`reason.${canary.reason}`)} <${Said} text=${canary.detail} /></p>`}
+    ${isOn && canary.detail && html`<p><${Said} text=${canary.detail} /></p>`}
     ${may("admin") && isOn && html`<p class="buttons">
       <button type="button" class="plain" onClick=${() => perform({ act: "canary", line, value: "stop" })}>${t("act.canary.stop")}</button>
       <button type="button" onClick=${() => perform({ act: "canary", line, value: "promote" }, t("ask.promote", { line, value: canary.candidate }))}>${t("act.canary.promote")}</button>

@@ -1,0 +1,77 @@
+"""All threads of another process are lowered, and returned to what they had."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.processes import priorities
+from agent.processes.priorities import Lowered, can_return
+
+OWN = os.getpriority(os.PRIO_PROCESS, 0)
+PROGRAM = """
+import os, sys, threading
+def stay():
+    os.nice(3)
+    print("up", flush=True)
+    threading.Event().wait()
+threading.Thread(target=stay, daemon=True).start()
+for _ in sys.stdin:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    print("begun", flush=True)
+"""
+
+
+@pytest.fixture
+def process() -> Iterator["subprocess.Popen[str]"]:
+    """Give a process with two threads, of which one is nicer."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        yield one
+        one.kill()
+
+
+def nice_of(process: "subprocess.Popen[str]") -> list[int]:
+    """Return the nice value of each thread, oldest thread first."""
+    threads = sorted(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
+    return [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads]
+
+
+@pytest.mark.skipif(not can_return(), reason="this user may not raise a priority")
+def test_threads_return_to_what_they_had_and_new_ones_to_what_the_process_has(
+    process: "subprocess.Popen[str]",
+) -> None:
+    before = nice_of(process)
+    assert before == [OWN, min(19, OWN + 3)]
+    lowered = Lowered(process.pid)
+    assert nice_of(process) == [priorities.LEAST] * 2
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print("another", file=process.stdin, flush=True)
+    process.stdout.readline()
+    assert nice_of(process) == [priorities.LEAST] * 3
+    lowered.restore()
+    assert nice_of(process) == [*before, OWN]
+
+
+def test_nothing_is_lowered_that_could_not_be_raised_again(
+    process: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = nice_of(process)
+    monkeypatch.setattr(priorities, "can_return", lambda: False)
+    Lowered(process.pid).restore()
+    assert nice_of(process) == before
+
+
+def test_a_process_that_ended_is_no_error(process: "subprocess.Popen[str]") -> None:
+    lowered = Lowered(process.pid)
+    process.kill()
+    process.wait(60)
+    lowered.restore()
+    Lowered(process.pid).restore()
