@@ -205,6 +205,7 @@ class Worker:
             cache_dir=Path(self._setup.cache_dir),
             files=FileCheck(open_verifier=opener(self._setup.trust)),
         )
+        unloader.priority = model_loader.release_priority
         return LoadQueue(
             self._cache,
             model_loader,

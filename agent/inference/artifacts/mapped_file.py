@@ -1,6 +1,8 @@
 """A memory-mapped file whose pages can be returned to the kernel while it is in use."""
 
+import ctypes
 import mmap
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from agent.files import sha256_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CHUNK_BYTES: Final = 4 << 20  # a multiple of the page's size; dropping so much holds the GIL a fraction of a ms
+_CHUNK_BYTES: Final = 16 << 20  # a multiple of the page's size; more would count as the process's memory
 _DROP_EVERY_S: Final = 0.02
 
 
@@ -29,11 +31,14 @@ class MappedFile:
         with path.open("rb") as file:
             self._map: Final = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
         self.array: Final[NDArray[np.uint8]] = np.frombuffer(self._map, np.uint8)
+        self._address: Final = self.array.ctypes.data
+        self._madvise: Final = ctypes.CDLL(None, use_errno=True).madvise  # mmap's own holds the GIL
+        self._madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
     def sha256(self) -> str:
         """Return the sha256 of the file, and release its pages, which stay in the kernel's page cache.
 
-        The GIL is held for a moment between two chunks only.
+        The GIL is free but for a moment between two chunks, because a frame may wait for it.
         """
 
         def chunks() -> Iterator[memoryview]:
@@ -70,4 +75,7 @@ class MappedFile:
             self.drop_pages()
 
     def _drop(self, start: int) -> None:
-        self._map.madvise(mmap.MADV_DONTNEED, start, min(_CHUNK_BYTES, len(self.array) - start))
+        size_bytes = min(_CHUNK_BYTES, len(self.array) - start)
+        if self._madvise(self._address + start, size_bytes, mmap.MADV_DONTNEED):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))

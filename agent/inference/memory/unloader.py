@@ -14,6 +14,7 @@ from agent.inference.memory import process_memory
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.memory.footprints import Footprints
 from agent.inference.memory.runtime_overhead import RuntimeOverhead
+from agent.inference.scheduling import load_priority
 
 _NOISE_BYTES: Final = 8 << 20
 """Tolerance of a measurement, because pipelines allocate and free meanwhile."""
@@ -69,6 +70,8 @@ class Unloader:
         timeout_s: float,
         warn: Callable[[str], None],
     ) -> None:
+        self.priority: Callable[[], load_priority.LoadPriority] = lambda: "normal"
+        """Returns the CPU priority at which a model is closed now; set by who knows what waits for its memory."""
         self._cache: Final = cache
         self._footprints: Final = footprints
         self._overhead: Final = overhead
@@ -92,7 +95,7 @@ class Unloader:
         if model is None:
             return False
         charged_bytes = entry.bytes
-        model.close()
+        self._close(model)
         del model
         returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
         self.released_bytes += charged_bytes - entry.bytes
@@ -120,7 +123,7 @@ class Unloader:
         """
         self._cache.abandon(entry)
         if model is not None:
-            model.close()
+            self._close(model)
         if entry.device_bytes:
             self._return_at_once(entry, model)
         else:
@@ -131,12 +134,17 @@ class Unloader:
         """Update the charge for GPU memory that the runtimes' allocators hold beyond their models'."""
         self._cache.account(backends.held_device_bytes())
 
+    def _close(self, model: Model) -> None:
+        """Close a model behind the lines that serve, because that takes tens of ms of a core."""
+        with load_priority.lowered(self.priority(), may_stay=False):
+            model.close()
+
     def _release_from_device(self, entry: Entry[Model]) -> bool:
         model = self._cache.begin_release(entry)
         if model is None:
             return False
         charged_bytes = entry.bytes
-        model.close()
+        self._close(model)
         self._return_at_once(entry, model)
         self.released_bytes += charged_bytes
         return True

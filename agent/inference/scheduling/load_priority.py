@@ -57,6 +57,7 @@ def lowered(priority: LoadPriority, *, may_stay: bool, others: Iterable[int] = (
     try:
         yield
     finally:
+        _restore({own})  # first, because frames wait for the GIL while a thread holds it that does not run
         _inside.discard(own)
         # Because what was there before may be of another block, which lasts.
         _restore(_tasks() - before - _inside | {own} if _inside else _tasks())

@@ -97,7 +97,8 @@ class ModelThreads:
         """Wait for a frame; return its feed, None after a while without one."""
         if self._stopping.is_set():
             return None
-        ready = {descriptor for descriptor, _ in self._signals.poll(_LOOK_UP_S)}
+        most = len(self._feeds) + 1  # because for epoll's usual 1,023 the allocator's lock is waited for, with the GIL
+        ready = {descriptor for descriptor, _ in self._signals.poll(_LOOK_UP_S, most)}
         with self._changing:
             for descriptor, feed in self._feeds.items():
                 # Both, because a writer that died between its last two steps has offered without signalling.

@@ -107,6 +107,8 @@ class ModelLoader:
         self._files: Final = files
         self._runtimes: Final[set[str]] = set()
         self._threads: Final = RuntimeThreads()
+        self._job: LoadJob | None = None
+        """The load that began last, until it ends."""
 
     def load_model(self, job: LoadJob) -> None:
         """Load the model of `job`, and assign it to all lines that then wait for it or have announced it.
@@ -116,10 +118,13 @@ class ModelLoader:
         Raises ModelError (NotPreparedError where an artifact is to be made first), OutOfMemoryError (NoRoomError where
         the budget has no room), and DroppedError once no line waits for the model or has announced it.
         """
-        began_ns = time.monotonic_ns()
-        with load_priority.lowered(self._priority(job), may_stay=False):
-            file = self._verify(job)
-        self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
+        began_ns, self._job = time.monotonic_ns(), job
+        try:
+            with load_priority.lowered(self._priority(job), may_stay=False):
+                file = self._verify(job)
+            self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
+        finally:
+            self._job = None
 
     def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
         """Load a verified file; retry up to `corrections` times where its GPU memory was predicted too low."""
@@ -193,8 +198,18 @@ class ModelLoader:
 
     def priority(self, job: LoadJob) -> LoadPriority:
         """Return the CPU priority of the job's next step; the caller holds `turn`."""
-        others = {_OTHER_GROUPS} if self._cache.guaranteed is not None else set()
-        return job.priority(self._idle_cpu.share, self._cache.serving() | others)
+        return job.priority(self._idle_cpu.share, self._serving())
+
+    def release_priority(self) -> LoadPriority:
+        """Return the CPU priority of an unload: that of the load under way, which may wait for the memory."""
+        job = self._job
+        if job is None:
+            return load_priority.choose(self._idle_cpu.share, self._serving(), set())
+        with job.turn:
+            return self.priority(job)
+
+    def _serving(self) -> set[str]:
+        return self._cache.serving() | ({_OTHER_GROUPS} if self._cache.guaranteed is not None else set())
 
     def is_patient(self, job: LoadJob) -> bool:
         """Return True where a process may prepare the job's model in idle time only; the caller holds `turn`."""

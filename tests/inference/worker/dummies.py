@@ -142,6 +142,8 @@ class DummyRuntime:
         self.behaviours: Final[dict[str, Behaviour]] = {}
         self.loads: Final[list[str]] = []
         self.nices: Final[list[int]] = []
+        self.closing_nices: Final[list[int]] = []
+        """Nice value of the thread that closed each model."""
         self._thread = 0
         self.held_bytes = 0
         self.brings_bytes = RUNTIMES_OWN_BYTES
@@ -173,7 +175,7 @@ class DummyRuntime:
         self._hold(size_bytes)
         if self.own_bytes == 0:
             self.own_bytes = self.brings_bytes
-        return DummyModel(version.name, behaviour, lambda: self._hold(0 if behaviour.leaks else -size_bytes))
+        return DummyModel(version.name, behaviour, lambda: self._closed(0 if behaviour.leaks else size_bytes))
 
     def loading_nice(self) -> int:
         """Return the nice value of the thread that loaded last."""
@@ -182,6 +184,10 @@ class DummyRuntime:
     def process_bytes(self) -> int:
         """Return what the process holds: its base, the models, and from the first load on the runtime's own."""
         return _BASE_BYTES + self.own_bytes + self.held_bytes
+
+    def _closed(self, freed_bytes: int) -> None:
+        self.closing_nices.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        self._hold(-freed_bytes)
 
     def _hold(self, more_bytes: int) -> None:
         with self._lock:

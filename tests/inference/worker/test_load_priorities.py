@@ -7,7 +7,7 @@ import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 
 from agent.inference.scheduling import load_priority
-from agent.messages.children import Swapped
+from agent.messages.children import Preload, Swapped
 from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -79,6 +79,33 @@ def test_a_newer_assignment_of_what_loads_says_anew_whether_the_line_is_ready(
     wanted.load_may_end.set()
     assert isinstance(plant.answer(second), Swapped)
     assert is_behind(runtime) == [False, True, False], "the line waits with `ready` 0 now"
+
+
+def test_a_model_is_unloaded_before_frames_only_of_the_line_that_waits_for_its_memory(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    if not priorities.can_return():
+        pytest.skip("this user may not raise a priority")
+    plant = new_dummies(lines=TWO_LINES, budget_mib=100)
+    for name in "abcd":
+        plant.switch(runtime.make(name, 30))
+    assert runtime.closing_nices == [NORMAL], "line-1 alone serves, and waits"
+    plant.switch(runtime.make("e", 30), "line-2")
+    assert runtime.closing_nices[1:] == [NORMAL + 5], "line-1 serves on"
+
+
+def test_a_model_that_nobody_waits_for_is_unloaded_behind_the_lines(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    if not priorities.can_return():
+        pytest.skip("this user may not raise a priority")
+    plant = new_dummies()
+    a, b = (runtime.make(name, 30) for name in "ab")
+    plant.switch(a)
+    plant.switch(b)
+    plant.worker.preload(Preload((), gone=(a,)))
+    wait_for(lambda: runtime.closing_nices)
+    assert runtime.closing_nices == [NORMAL + 5]
 
 
 def test_lines_of_other_groups_are_taken_to_serve(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
