@@ -292,7 +292,7 @@ class Agent:
         self._publisher.tick()
         self._supervisor.tick(now_s)
         self._streams.tick()
-        self._workers.tick(now_s, self._answers.usual_s())
+        self._workers.tick(now_s, self._answers.turns_s())
         self._detections.tick()
         if (kbps := self._publisher.acknowledged_kbps(now_s)) != self._state.bandwidth.measured_kbps:
             self._decide(AckRate(kbps))

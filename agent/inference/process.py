@@ -9,6 +9,7 @@ import traceback
 from typing import Any, Final
 
 from agent.inference.cuda.errors import when_lost
+from agent.inference.scheduling import load_priority
 from agent.inference.serving.stream_pipeline import Outlet
 from agent.inference.worker import Worker
 from agent.messages.canary import Compare, StopComparing
@@ -43,6 +44,7 @@ def main(child: Child[Any]) -> None:
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
     oom_score.raise_to(oom_score.WORKER)
     os.nice(0 if setup.streams else _REQUESTS_NICE)
+    load_priority.restore_normal()  # now, because what is normal is not seen while control has lowered the process
     threading.excepthook = lambda crash: _report(child, crash)
     when_lost(lambda words: _end(child, words))
     worker = Worker(setup, Outlet(child.send, child.busy))

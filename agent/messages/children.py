@@ -389,6 +389,8 @@ class Beat(Message, frozen=True):
     """
     streams: tuple[StreamProgress, ...] = ()
     """Progress of each stream in the worker; empty in a camera's heartbeat."""
+    is_request: bool = False
+    """True where that call infers a client's request."""
 
 
 CameraMessage = CameraOpened | CameraFailed | CameraEnded | Hello | Beat | Log

@@ -38,7 +38,8 @@ class Child(Generic[Incoming]):
         self.progress: Callable[[], tuple[StreamProgress, ...]] = tuple
         """Returns the progress of all streams; called for each heartbeat, on the thread that sends it."""
         self._channel: Final = channel
-        self._busy_since_ns: Final[dict[int, int]] = {}  # by thread
+        self._busy: Final[dict[int, tuple[int, bool]]] = {}
+        """`busy_since_ns` and `is_request` of each thread's call."""
 
     def first(self) -> Incoming:
         """Wait for the first message that is no log level, before `start`; it is in the inbox, too."""
@@ -74,17 +75,17 @@ class Child(Generic[Incoming]):
             os._exit(0)
 
     @contextmanager
-    def busy(self, grace_s: float = 0.0) -> Iterator[None]:
+    def busy(self, grace_s: float = 0.0, *, is_request: bool = False) -> Iterator[None]:
         """Run the block as a call that could hang; control kills the child where it outlasts the child's deadline.
 
         `grace_s` is added to the deadline of a block that usually takes long.
         """
         thread = threading.get_ident()
-        self._busy_since_ns[thread] = time.monotonic_ns() + int(grace_s * 1e9)
+        self._busy[thread] = (time.monotonic_ns() + int(grace_s * 1e9), is_request)
         try:
             yield
         finally:
-            del self._busy_since_ns[thread]
+            del self._busy[thread]
 
     def _run(self, target: Callable[[], None]) -> None:
         """Run `target` in a thread without which the child is useless; the process exits if it raises."""
@@ -113,8 +114,8 @@ class Child(Generic[Incoming]):
 
     def _beat(self) -> None:
         while True:
-            marks = list(self._busy_since_ns.values())
-            self.send(Beat(min(marks, default=0), self.progress()))
+            since_ns, is_request = min(list(self._busy.values()), default=(0, False))
+            self.send(Beat(since_ns, self.progress(), is_request))
             time.sleep(BEAT_INTERVAL_S)
 
 

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,24 +35,35 @@ def can_return() -> bool:
 
 
 class Lowered:
-    """The threads of a process, lowered to the least nice value until `restore`, where they may be raised again."""
+    """The threads of a process, lowered by some nice values until `restore`, where they may be raised again."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, by: int = LEAST) -> None:
+        """Lower the threads by so many nice values below normal, at most to `LEAST`."""
         self._tasks: Final = Path(f"/proc/{pid}/task")
-        self._before: Final[dict[int, int]] = {}
-        """Nice value of each thread before."""
+        self._normal = self._nice = LEAST
         with suppress(OSError):  # because the process may end at any time
             self._normal = os.getpriority(os.PRIO_PROCESS, pid)
-            for thread in self._threads() if can_return() else ():
-                self._before[thread] = os.getpriority(os.PRIO_PROCESS, thread)
-                os.setpriority(os.PRIO_PROCESS, thread, LEAST)
+            self._nice = min(LEAST, max(0, self._normal) + by)
+            if can_return():
+                self._change(lambda nice: nice < self._nice, self._nice)
 
     def restore(self) -> None:
-        """Return the threads to what they had; those that they have started meanwhile to what the process has."""
-        with suppress(OSError):
-            for thread in self._threads() if self._before else ():
-                if os.getpriority(os.PRIO_PROCESS, thread) == LEAST:
-                    os.setpriority(os.PRIO_PROCESS, thread, self._before.get(thread, self._normal))
+        """Return the threads to what the process has, also a load's, whose end nobody would see at its lower one."""
+        if self._normal < self._nice and can_return():
+            self._change(lambda nice: nice == self._nice, self._normal)
+
+    def _change(self, is_meant: Callable[[int], bool], nice: int) -> None:
+        """Set the nice value of the threads whose present one `is_meant`, until no further one has begun meanwhile."""
+        changed: set[int] = set()
+        while found := set(self._threads()) - changed:
+            changed |= found
+            for thread in found:
+                with suppress(OSError):  # because a thread may end meanwhile
+                    if is_meant(os.getpriority(os.PRIO_PROCESS, thread)):
+                        os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     def _threads(self) -> list[int]:
-        return [int(task.name) for task in self._tasks.iterdir()]
+        try:
+            return [int(task.name) for task in self._tasks.iterdir()]
+        except OSError:
+            return []

@@ -1,7 +1,8 @@
 """Supervisor of control's children: starts them, reads their messages, restarts dead or hung ones.
 
-There is one recovery path: a child that died, hung or was asked to restart is killed, reaped, reported as ChildLost,
-and started again after a backoff with full jitter. All of it runs on control's loop, which never waits for a child.
+There is one recovery path: a child that died, hung or was asked to restart is killed where it still runs, reported as
+ChildLost, and started again after a backoff with full jitter, once it is reaped or takes too long for that. All of it
+runs on control's loop, which waits for no child that it kills, and 0.2 s at most for one that closed its channel.
 """
 
 import logging
@@ -27,7 +28,8 @@ _STEADY_S: Final = 30.0
 _EXIT_PATIENCE_S: Final = 0.1
 """Wait before SIGKILL, because a process that closed its channel is about to exit with a code that says more."""
 _LAST_PATIENCE_S: Final = 2.0
-"""Wait for a killed child at the stop; longer, because no loop waits then, and a busy machine is slow to kill."""
+"""Wait for all that are killed at the stop, for one that ends for good until it is killed, and for a killed one beyond
+the backoff; then the next is started beside it, because one that is stuck in the kernel never dies."""
 _HELLO_DEADLINE_S: Final = 30.0
 """Time for a new child to send Hello; long, because imports from cold flash are slow."""
 
@@ -52,6 +54,17 @@ class ChildSpec:
     environment: Mapping[str, str] | None = None
     started: Callable[[int], None] | None = None
     """Called with the id of each new process, before it gets its first message."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A child's oldest call that could hang, as its last heartbeat tells."""
+
+    since_s: float = 0.0
+    """Begin (monotonic, s), later by its grace; 0 without a call."""
+    is_request: bool = False
+    told_s: float = 0.0
+    """Arrival of the heartbeat (monotonic, s)."""
 
 
 class Supervisor:
@@ -96,9 +109,9 @@ class Supervisor:
         """Return the seconds since a child's last message, or of its present call if longer; None while it is down."""
         return self._children[name].silent_s(now_s)
 
-    def busy_since_s(self, name: str) -> float:
-        """Return when a child's present call began (monotonic, s), later by its grace; 0 without one."""
-        return self._children[name].busy_since_s
+    def call(self, name: str) -> Call:
+        """Return the call of a child that its last heartbeat told."""
+        return self._children[name].call
 
     def tick(self, now_s: float) -> None:
         """Kill hung children and start those whose backoff has passed; call it at least every 0.25 s."""
@@ -107,16 +120,17 @@ class Supervisor:
         self._ending[:] = [(child, kill_s) for child, kill_s in self._ending if not child.is_gone(now_s >= kill_s)]
 
     def stop(self) -> None:
-        """Close all channels, which ends the children; kill those still alive after a second."""
+        """Close all channels, which ends the children; kill those still alive after a second; takes 3 s at most."""
         for child in self._children.values():
             child.close()
-        for child, _ in self._ending:
-            child.reap(0.0, _LAST_PATIENCE_S)
-        self._ending.clear()
         deadline_s = time.monotonic() + 1.0
-        for child in self._children.values():
-            child.reap(max(0.0, deadline_s - time.monotonic()), _LAST_PATIENCE_S)
-            child.reap_killed(_LAST_PATIENCE_S)
+        ending = [*self._children.values(), *(child for child, _ in self._ending)]
+        for child in ending:
+            child.give_up(deadline_s)
+        deadline_s = time.monotonic() + _LAST_PATIENCE_S
+        for child in ending:
+            child.reap_killed(deadline_s)
+        self._ending.clear()
         self._children.clear()
 
 
@@ -133,7 +147,7 @@ class _Child:
         self._is_up = False
         self._spawned_s = 0.0
         self._last_beat_s = 0.0
-        self.busy_since_s = 0.0
+        self.call = Call()
         self._start_again_s: float | None = None
 
     @property
@@ -144,7 +158,7 @@ class _Child:
         self._start_again_s = None
         self._is_up = False
         self._spawned_s = self._last_beat_s = time.monotonic()
-        self.busy_since_s = 0.0
+        self.call = Call()
         try:
             ours = self._start_process()
         except OSError as error:  # out of memory or descriptors, which control must survive
@@ -190,7 +204,7 @@ class _Child:
     def silent_s(self, now_s: float) -> float | None:
         if not self._is_up:
             return None
-        busy_s = now_s - self.busy_since_s if self.busy_since_s else 0.0
+        busy_s = now_s - self.call.since_s if self.call.since_s else 0.0
         return max(now_s - self._last_beat_s, busy_s)
 
     def tick(self, now_s: float) -> None:
@@ -240,7 +254,16 @@ class _Child:
             self._channel = None
             self._is_up = False
 
-    def reap(self, patience_s: float, killed_patience_s: float = _EXIT_PATIENCE_S) -> int | None:
+    def give_up(self, deadline_s: float) -> None:
+        """Kill the process that has not ended by itself by then (monotonic, s); for `reap_killed`."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, deadline_s - time.monotonic()))
+            self._process.kill()  # which does nothing to one that was reaped
+            self._killed.append(self._process)
+            self._process = None
+
+    def reap(self, patience_s: float) -> int | None:
         self._reap_killed()
         if self._process is None:
             return None
@@ -252,18 +275,21 @@ class _Child:
             # SIGKILL, because it ends a stopped process too; only one stuck in the kernel outlives the wait.
             self._process.kill()
             try:
-                code = self._process.wait(killed_patience_s)
+                code = self._process.wait(_EXIT_PATIENCE_S)
             except subprocess.TimeoutExpired:
                 _log.error("event=child_stuck child=%r pid=%d", self._spec.name, self._process.pid)
                 self._killed.append(self._process)
         self._process = None
         return code
 
-    def reap_killed(self, patience_s: float) -> None:
-        """Wait for the processes that were killed."""
+    def reap_killed(self, deadline_s: float) -> None:
+        """Wait until then (monotonic, s) for the processes that were killed."""
         for process in self._killed:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(patience_s)
+                process.wait(max(0.0, deadline_s - time.monotonic()))
+        self._reap_killed()
+        for process in self._killed:
+            _log.error("event=child_stuck child=%r pid=%d", self._spec.name, process.pid)
 
     def _has_room(self, now_s: float) -> bool:
         """Return True once killed processes have given back memory and device, or take too long for it."""
@@ -277,13 +303,13 @@ class _Child:
         self._killed = [one for one in self._killed if one.poll() is None]
 
     def is_gone(self, is_late: bool) -> bool:  # noqa: FBT001 - one caller
-        """Return True once the ended process is reaped; kill it where `is_late`."""
-        if self._process is None or self._process.poll() is not None:
+        """Return True once the ended process, and all that were killed before, are reaped; kill it where `is_late`."""
+        self._reap_killed()
+        if self._process is not None and self._process.poll() is not None:
             self._process = None
-            return True
-        if is_late:
+        if self._process is not None and is_late:
             self._process.kill()
-        return False
+        return self._process is None and not self._killed
 
     def _hang(self, now_s: float) -> str | None:
         if not self._is_up:
@@ -291,8 +317,8 @@ class _Child:
             return f"no hello within {_HELLO_DEADLINE_S:.0f} s" if late else None
         if now_s - self._last_beat_s > self._spec.beat_deadline_s:
             return f"no beat for {now_s - self._last_beat_s:.1f} s"
-        if self.busy_since_s and now_s - self.busy_since_s > self._spec.busy_deadline_s:
-            return f"one call has lasted {now_s - self.busy_since_s:.1f} s"
+        if self.call.since_s and now_s - self.call.since_s > self._spec.busy_deadline_s:
+            return f"one call has lasted {now_s - self.call.since_s:.1f} s"
         return None
 
     def _read(self) -> None:
@@ -312,7 +338,7 @@ class _Child:
         self._last_beat_s = time.monotonic()
         match message:
             case Beat():
-                self.busy_since_s = message.busy_since_ns / 1e9
+                self.call = Call(message.busy_since_ns / 1e9, message.is_request, self._last_beat_s)
                 if message.streams:
                     self._on_message(self._spec.name, message)
             case Hello():

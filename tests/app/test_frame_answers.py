@@ -58,3 +58,4 @@ def test_a_turn_is_told_apart_from_one_inference() -> None:
     answers.told([StreamProgress(one.id, 5, 5, 0, 0, infer_ns=250_000_000) for one in streams])
     shown = answers.seen({one.id: COUNTERS["cam-1"] for one in streams}, [line])["cam-1"]
     assert (shown.turn_s, shown.infer_s) == (2.5, 0.25)
+    assert answers.turns_s() == {"default": 2.5}

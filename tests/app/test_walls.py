@@ -102,11 +102,11 @@ def test_a_refusal_in_the_middle_leaves_all_as_it_was(tmp_path: Path) -> None:
     assert not (tree.service / "group-press").exists()
 
 
-def test_a_restrained_group_has_a_small_part_of_its_weight_until_its_next_worker(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_has_a_tenth_of_its_weight_until_the_next_one(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     walls = tree.walls()
     walls.restrain("press", is_restrained=True)
-    assert [tree.holds(f"group-{group}/cpu.weight") for group in WEIGHTS] == ["100", "1"]
+    assert [tree.holds(f"group-{group}/cpu.weight") for group in WEIGHTS] == ["100", "5"]
     walls.admit("press", 4242)
     assert tree.holds("group-press/cpu.weight") == "50"
 
@@ -118,7 +118,10 @@ def test_what_the_kernel_killed_at_a_groups_limit_is_said_of_the_worker_that_it_
     walls.limit({"press": 300 << 20})
     walls.admit("press", 4242)
     assert walls.reached("press") == "", "no such file: the kernel has no controller of memory"
-    events.write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 0\n")
+    events.write_text("low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n")
+    assert walls.reached("press") == "", "because the kernel killed it for the device's memory"
+    walls.admit("press", 4242)
+    events.write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 3\noom_group_kill 0\n")
     assert walls.reached("press") == "the kernel killed 2 of its group's processes, whose memory limit is 300 MiB"
     walls.admit("press", 4243)
     assert walls.reached("press") == ""

@@ -68,6 +68,32 @@ def test_each_word_of_the_pages_exists_and_is_used() -> None:
     assert unused == []
 
 
+@pytest.mark.parametrize(
+    ("detail", "unknown"),
+    [
+        ("no beat for 10.2 s (killed); starts again in 0.21 s", {"10.2", "0.21"}),
+        ("group press: one call has lasted 10.1 s (killed); starts again in 0.21 s", {"press", "10.1", "0.21"}),
+        (
+            "group p: the kernel killed 2 of its group's processes, whose memory limit is 300 MiB; "  # noqa: ISC004
+            "the other side closed the channel (exit code -9); starts again in 0.21 s",
+            {"p", "2", "300 MiB", "-9", "0.21"},
+        ),
+    ],
+)
+def test_why_a_worker_was_lost_is_said_in_each_language(detail: str, unknown: set[str]) -> None:
+    said = {key: text for key, text in WORDS["en"].items() if key.startswith("said.")}
+    forms = sorted(said.values(), key=lambda text: len(re.sub(r"{\w+}", "", text)), reverse=True)
+
+    def left(text: str) -> set[str]:
+        """Return the parts of a sentence that stay as they are, found as `said` of i18n.js does it."""
+        for form in forms:
+            if found := re.fullmatch("(.+?)".join(map(re.escape, re.split(r"{\w+}", form))), text, re.DOTALL):
+                return {part for group in found.groups() for part in left(group)}
+        return {text}
+
+    assert left(detail) == unknown
+
+
 def test_each_sentence_of_the_device_is_one_that_it_says() -> None:
     sources = "\n".join(path.read_text() for path in (ROOT / "agent").rglob("*.py"))
     said = {key: text for key, text in WORDS["en"].items() if key.startswith("said.")}

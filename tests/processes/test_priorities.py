@@ -1,4 +1,4 @@
-"""All threads of another process are lowered, and returned to what they had."""
+"""All threads of another process are lowered, and returned to what the process has."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def nice_of(process: "subprocess.Popen[str]") -> list[int]:
 
 
 @pytest.mark.skipif(not can_return(), reason="this user may not raise a priority")
-def test_threads_return_to_what_they_had_and_new_ones_to_what_the_process_has(
+def test_threads_return_to_what_the_process_has_also_those_of_a_load_that_may_have_ended(
     process: "subprocess.Popen[str]",
 ) -> None:
     before = nice_of(process)
@@ -57,7 +57,46 @@ def test_threads_return_to_what_they_had_and_new_ones_to_what_the_process_has(
     process.stdout.readline()
     assert nice_of(process) == [priorities.LEAST] * 3
     lowered.restore()
-    assert nice_of(process) == [*before, OWN]
+    assert nice_of(process) == [OWN] * 3
+
+
+@pytest.mark.skipif(not can_return(), reason="this user may not raise a priority")
+def test_a_thread_that_ends_in_the_middle_spares_no_other(
+    process: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, ended = Lowered._threads, 1 << 30
+    monkeypatch.setattr(Lowered, "_threads", lambda one: [ended, *listed(one)])
+    lowered = Lowered(process.pid)
+    assert nice_of(process) == [priorities.LEAST] * 2
+    lowered.restore()
+    assert nice_of(process) == [OWN] * 2
+
+
+@pytest.mark.skipif(not can_return(), reason="this user may not raise a priority")
+def test_a_thread_that_begins_in_the_middle_is_found_by_the_next_listing(
+    process: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Lowered._threads
+    listings: list[int] = []
+
+    def late(one: Lowered) -> list[int]:
+        listings.append(1)
+        return sorted(listed(one))[: len(listings)]
+
+    monkeypatch.setattr(Lowered, "_threads", late)
+    lowered = Lowered(process.pid)
+    assert nice_of(process) == [priorities.LEAST] * 2
+    listings.clear()
+    lowered.restore()
+    assert nice_of(process) == [OWN] * 2
+
+
+@pytest.mark.skipif(not can_return(), reason="this user may not raise a priority")
+def test_a_process_can_be_lowered_to_a_tenth(process: "subprocess.Popen[str]") -> None:
+    lowered = Lowered(process.pid, by=10)
+    assert nice_of(process) == [min(19, OWN + 10)] * 2
+    lowered.restore()
+    assert nice_of(process) == [OWN] * 2
 
 
 def test_nothing_is_lowered_that_could_not_be_raised_again(

@@ -210,6 +210,50 @@ def test_children_end_with_the_channel_even_without_a_word(post: Post) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_children_that_cannot_be_killed_are_waited_for_together(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits_s: list[float] = []
+    stuck: set[subprocess.Popen[bytes]] = set()
+
+    def wait(process: "subprocess.Popen[bytes]", timeout: float) -> int:
+        waits_s.append(timeout)
+        stuck.add(process)
+        now_s[0] += timeout
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    sources = ("work", "level", "slow")
+    for source in sources:
+        post.start(source)
+    post.until(lambda: len(post.heard(ChildUp)) == len(sources))
+    post.supervisor.end("slow")
+    with monkeypatch.context() as patch:
+        now_s = [time.monotonic()]
+        patch.setattr("agent.processes.supervisor.time.monotonic", lambda: now_s[0])
+        patch.setattr(subprocess.Popen, "wait", wait)
+        patch.setattr(subprocess.Popen, "poll", lambda _: None)
+        post.supervisor.stop()
+    assert sum(waits_s) == pytest.approx(3.0)
+    assert len(stuck) == len(sources)
+    for process in stuck:
+        process.wait(DEADLINE_S)
+
+
+def test_a_child_that_ends_for_good_is_gone_once_what_was_killed_before_is_reaped(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.start("work")
+    post.until(lambda: post.heard(CameraOpened))
+    killed = post.supervisor.pid("work")
+    assert killed is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "poll", lambda _: None)
+        post.supervisor.restart("work", "for a test")
+        post.supervisor.end("work")
+        post.supervisor.tick(time.monotonic())
+        assert post.supervisor._ending, "because the destructor of its Popen may leave it a zombie"
+    post.until(lambda: not post.supervisor._ending)
+    assert not psutil.pid_exists(killed)
+
+
 def test_the_loop_takes_events_from_threads_and_signal_handlers_in_order() -> None:
     loop = Loop()
     got: list[object] = []

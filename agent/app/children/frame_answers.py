@@ -65,12 +65,12 @@ class Answers:
             stream = self._streams[id_]
             stream.missed, stream.infer_s, stream.usual_s = 0, 0.0, 0.0
 
-    def usual_s(self) -> dict[str, float]:
-        """Return the longest usual inference of each group's streams in s; 0 where it is unknown."""
-        longest: dict[str, float] = {}
+    def turns_s(self) -> dict[str, float]:
+        """Return what one inference for each stream of a group usually takes together, in s; 0 where it is unknown."""
+        turns: dict[str, float] = {}
         for stream in self._streams.values():
-            longest[stream.group] = max(longest.get(stream.group, 0.0), stream.usual_s)
-        return longest
+            turns[stream.group] = turns.get(stream.group, 0.0) + stream.usual_s
+        return turns
 
     def seen(self, counters: Mapping[str, SlotCounters], lines: Iterable[Line]) -> dict[str, Seen]:
         """Return the frame timing of every stream."""

@@ -148,7 +148,8 @@ class RequestRunner:
                 detail = f"the lines leave no {needed_ns / 1e6:.0f} ms for an inference of {message.reference}"
                 return NotInferred(message.number, "busy", detail)
             forward = _Stopwatch(self._clock_ns)
-            with self._outlet.busy(_GRACE_S), self._charged(message.reference, size_bytes, proof, forward):
+            busy = self._outlet.busy(_GRACE_S, is_request=True)
+            with busy, self._charged(message.reference, size_bytes, proof, forward):
                 return self._run_model(message, model, forward)
 
     def _wait(self, message: Inference, needed_ns: float) -> Gap:

@@ -35,8 +35,8 @@ class Outlet:
 
     send: Callable[[Message], None]
     """Sends a message to control."""
-    busy: Callable[[float], AbstractContextManager[None]]
-    """Context manager of a call that the hang watchdog times; its argument is the grace of the call (s)."""
+    busy: Callable[..., AbstractContextManager[None]]
+    """Context manager of a call that the hang watchdog times: `Child.busy`."""
     slack: Slack = field(default_factory=Slack)
     """Hears of each frame that is taken and inferred, for requests and comparisons, which get the time between."""
 

@@ -68,8 +68,9 @@ class Plant:
         assert is_request, version
         yield self.model
 
-    def busy(self, grace_s: float) -> nullcontext[None]:
+    def busy(self, grace_s: float, *, is_request: bool) -> nullcontext[None]:
         assert grace_s
+        assert is_request
         return nullcontext()
 
     def frame(self) -> int:

@@ -227,9 +227,10 @@ class PlantOfDummies(Plant):
                 self.worker.assign(message)
 
     @contextmanager
-    def _busy(self, grace_s: float) -> Iterator[None]:
+    def _busy(self, grace_s: float, *, is_request: bool = False) -> Iterator[None]:
         self.busy_now += 1
         self.graces_s.append(grace_s)
+        assert not is_request or grace_s
         try:
             yield
         finally:

@@ -12,8 +12,8 @@ _log: Final = logging.getLogger(__name__)
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CONTROLLERS: Final = ("cpu", "memory")
-_RESTRAINED_PART: Final = 60
-"""Part of its weight that a restrained group has, as a thread at nice 19 has of another's."""
+_RESTRAINED: Final = 10
+"""Part of its weight that a restrained group keeps; no less, because what hangs may be an import that must end."""
 _OWN: Final = "control"
 """Leaf of control and of the cameras, because processes may only be in leaves."""
 _NO_CGROUPS: Final = "this system has no cgroup v2"
@@ -32,8 +32,8 @@ class Walls:
         self._root: Final = root
         self._membership: Final = membership
         self._base: Path | None = None
-        self._kills: Final[dict[str, int]] = {}
-        """Processes of each group that the kernel had killed for its memory, when its worker started."""
+        self._events: Final[dict[str, dict[str, int]]] = {}
+        """`memory.events` of each group's cgroup when its worker started."""
         self._restrained: Final[set[str]] = set()
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
@@ -51,22 +51,22 @@ class Walls:
         """Move a new worker into its group's cgroup; what it starts stays there, too."""
         if self._base is not None:
             self._write(self._base / _leaf(group) / "cgroup.procs", str(pid))
-            self._kills[group] = self._killed(group)
+            self._events[group] = self._memory_events(group)
             self.restrain(group, is_restrained=False)
 
     def restrain(self, group: str, *, is_restrained: bool) -> None:
-        """Let a group have a small part of its weight, or its weight again."""
+        """Let a group have a tenth of its weight, or all of it again."""
         if self._base is not None and is_restrained != (group in self._restrained):
             (self._restrained.add if is_restrained else self._restrained.discard)(group)
             weight = self._cpu_weights[group]
-            if is_restrained:
-                weight = max(1, weight // _RESTRAINED_PART)
+            weight = max(1, weight // _RESTRAINED) if is_restrained else weight
             self._write(self._base / _leaf(group) / "cpu.weight", str(weight))
 
     def reached(self, group: str) -> str:
         """Return that the kernel killed processes of a group at its memory limit since its worker started; else ""."""
-        killed = self._killed(group) - self._kills.get(group, 0)
-        if killed <= 0:
+        now, before = self._memory_events(group), self._events.get(group, {})
+        killed, failed = (now.get(name, 0) - before.get(name, 0) for name in ("oom_kill", "oom"))
+        if killed <= 0 or failed <= 0:  # because the kernel counts as `oom_kill` what it kills for the device, too
             return ""
         limit = self._read(group, "memory.max").strip()
         size = f"{int(limit) >> 20} MiB" if limit.isdecimal() else "the service's"
@@ -120,10 +120,10 @@ class Walls:
             self.missing = f"{_NOT_DELEGATED}; other programs are in it ({strangers})"
         return None if self.missing else base
 
-    def _killed(self, group: str) -> int:
-        """Return how many processes of a group the kernel has killed for their memory; 0 where it does not count."""
-        lines = self._read(group, "memory.events").splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+    def _memory_events(self, group: str) -> dict[str, int]:
+        """Return what the kernel has counted of a group's memory; nothing where it does not count."""
+        lines = (line.split() for line in self._read(group, "memory.events").splitlines())
+        return {name: int(count) for name, count in lines}
 
     def _read(self, group: str, name: str) -> str:
         """Return the content of a file of a group's cgroup; "" without one."""

@@ -139,10 +139,10 @@ class Workers:
         self._set_walls()
         return reached
 
-    def tick(self, now_s: float, usual_s: Mapping[str, float]) -> None:
+    def tick(self, now_s: float, turns_s: Mapping[str, float]) -> None:
         """Tell control of workers that stopped making progress, or resumed; lend and recall memory.
 
-        `usual_s`: the longest usual inference of each group in s, as far as it is known.
+        `turns_s`: what one inference for each stream of a group usually takes together, in s, as far as it is known.
         """
         for group, child in self._children.items():
             silent_s = self._supervisor.beat_age_s(child, now_s)
@@ -153,10 +153,9 @@ class Workers:
         if self._ledger is None:
             return
         for group, child in self._children.items():
-            pid, since_s = self._supervisor.pid(child), self._supervisor.busy_since_s(child)
-            self._calls.look(group, pid, since_s, usual_s.get(group, 0.0), is_hung=group in self._hung)
-            # The worker's nice value counts only within its group's cgroup.
-            self._walls.restrain(group, is_restrained=self._calls.is_lowered(group))
+            pid, call = self._supervisor.pid(child), self._supervisor.call(child)
+            is_lowered = self._calls.look(group, pid, call, turns_s.get(group, 0.0), is_hung=group in self._hung)
+            self._walls.restrain(group, is_restrained=is_lowered)
         if self._ledger.tick():
             self._set_walls()
         if self._walls.missing:
