@@ -124,9 +124,11 @@ UNIT: Final = (
     "trust/test_stick.py",
     "watch/test_board.py",
     "watch/test_view.py",
+    "web/test_bodies.py",
     "web/test_clients.py",
     "web/test_openapi.py",
     "web/test_document_feed.py",
+    "web/test_pictures.py",
     "web/test_tensors.py",
     "web/test_turns.py",
 )

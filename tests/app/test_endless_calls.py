@@ -45,6 +45,9 @@ class Watched:
         self._calls.look("press", pid, since_s, usual_s, is_hung=is_hung)
         return list(self.told)
 
+    def is_lowered(self) -> bool:
+        return self._calls.is_lowered("press")
+
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +63,10 @@ def test_a_call_that_computes_on_and_on_is_lowered_once_until_it_returns(watched
     assert watched.look() == []
     assert watched.look(0.19) == []
     assert watched.look(0.02) == [f"lowered {PID}"]
+    assert watched.is_lowered()
     assert watched.look(5.0) == []
     assert watched.look(since_s=0.0) == ["restored"]
+    assert not watched.is_lowered()
     assert watched.look() == []
 
 

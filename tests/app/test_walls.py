@@ -102,7 +102,7 @@ def test_a_refusal_in_the_middle_leaves_all_as_it_was(tmp_path: Path) -> None:
     assert not (tree.service / "group-press").exists()
 
 
-def test_a_worker_that_hangs_has_what_nobody_else_wants_of_the_processor_until_the_next_one(tmp_path: Path) -> None:
+def test_a_restrained_group_has_a_small_part_of_its_weight_until_its_next_worker(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     walls = tree.walls()
     walls.restrain("press", is_restrained=True)

@@ -70,6 +70,11 @@ class EndlessCalls:
             _log.warning("event=worker_lowered group=%s pid=%d detail='one call computes without end'", group, pid)
             call.lowered = self._lower(pid)
 
+    def is_lowered(self, group: str) -> bool:
+        """Return True while a group's worker is lowered."""
+        call = self._calls.get(group)
+        return call is not None and call.lowered is not None
+
     def _ended(self, group: str, call: _Call) -> None:
         del self._calls[group]
         if call.lowered is not None:

@@ -12,7 +12,8 @@ _log: Final = logging.getLogger(__name__)
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CONTROLLERS: Final = ("cpu", "memory")
-_LEAST_WEIGHT: Final = 1
+_RESTRAINED_PART: Final = 60
+"""Part of its weight that a restrained group has, as a thread at nice 19 has of another's."""
 _OWN: Final = "control"
 """Leaf of control and of the cameras, because processes may only be in leaves."""
 _NO_CGROUPS: Final = "this system has no cgroup v2"
@@ -54,10 +55,12 @@ class Walls:
             self.restrain(group, is_restrained=False)
 
     def restrain(self, group: str, *, is_restrained: bool) -> None:
-        """Let a group have only the processor time that nobody else wants, or its weight again."""
+        """Let a group have a small part of its weight, or its weight again."""
         if self._base is not None and is_restrained != (group in self._restrained):
             (self._restrained.add if is_restrained else self._restrained.discard)(group)
-            weight = _LEAST_WEIGHT if is_restrained else self._cpu_weights[group]
+            weight = self._cpu_weights[group]
+            if is_restrained:
+                weight = max(1, weight // _RESTRAINED_PART)
             self._write(self._base / _leaf(group) / "cpu.weight", str(weight))
 
     def reached(self, group: str) -> str:

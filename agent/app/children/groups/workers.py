@@ -149,13 +149,14 @@ class Workers:
             is_hung = silent_s is not None and silent_s > HUNG_AFTER_S
             if is_hung != (group in self._hung):
                 (self._hung.add if is_hung else self._hung.discard)(group)
-                self._walls.restrain(group, is_restrained=is_hung)
                 self._decide(WorkerHung(is_hung, group))
         if self._ledger is None:
             return
         for group, child in self._children.items():
             pid, since_s = self._supervisor.pid(child), self._supervisor.busy_since_s(child)
             self._calls.look(group, pid, since_s, usual_s.get(group, 0.0), is_hung=group in self._hung)
+            # The worker's nice value counts only within its group's cgroup.
+            self._walls.restrain(group, is_restrained=self._calls.is_lowered(group))
         if self._ledger.tick():
             self._set_walls()
         if self._walls.missing:
