@@ -152,8 +152,8 @@ class Cache(Generic[Held]):
         """End one lease; a change only where it is the last one on a model that its lines left, and that drained."""
         with self._lock:
             assert entry.leases > 0, f"{entry.version.reference} has no lease to end"
-            entry.leases, entry.idle_leases = entry.leases - 1, entry.idle_leases - is_idle
-            entry.last_use_ns = time.monotonic_ns()
+            entry.leases -= 1
+            entry.idle_leases, entry.last_use_ns = entry.idle_leases - is_idle, time.monotonic_ns()
             if not entry.leases:
                 self._drained.notify_all()
             was_left, entry.is_left = entry.is_left, entry.is_left and bool(entry.leases)
