@@ -306,6 +306,30 @@ def test_the_end_of_a_version_is_told_before_the_next_one_is_compared(plant: Pla
     assert [(version, told["result"]) for version, told in plant.told()] == [("4", "stopped")]
 
 
+def test_the_end_of_a_version_is_told_first_also_where_looks_fail_meanwhile(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.supply.means[ALIAS] = meaning("5")
+    while plant.comparison.result == "running":
+        plant.wait(0.1)
+    plant.play.supply.refuse, plant.play.supply.transient = "cut_off", True
+    plant.wait(2 * LOOK_S)
+    assert (plant.comparison.candidate, plant.comparison.result) == ("cap-check:n@4", "stopped")
+    plant.play.supply.refuse, lost = None, len(plant.told())
+    plant.wait(3700.0)
+    assert plant.comparison.candidate == "cap-check:n@5"
+    assert [(version, told["result"]) for version, told in plant.told()[lost:]] == [("4", "stopped")]
+
+
+def test_a_result_that_the_registry_does_not_take_holds_up_no_next_version(plant: Plant) -> None:
+    plant.mean("4")
+    plant.begin()
+    plant.play.supply.writes = False
+    plant.mean("5")
+    plant.wait(10.0)
+    assert plant.comparison.candidate == "cap-check:n@5"
+
+
 @pytest.mark.parametrize("is_untold", [True, False])
 def test_a_look_that_the_supply_process_dies_with_comes_less_and_less(plant: Plant, *, is_untold: bool) -> None:
     if is_untold:

@@ -59,9 +59,12 @@ def found(state: State, message: AliasesFound, now: Now) -> list[Action]:
     if job is None or job.step is not Step.FETCH or job.id != message.job:
         return []
     for id_, result in following.telling.items():
-        if _key(state, state.lines[id_]) not in message.unwritten:
-            state.lines[id_].followed.told = result
+        line = state.lines[id_]
+        if _key(state, line) not in message.unwritten:
+            line.followed.told = result
             state.unsaved = True
+        elif _alias(line) not in message.missed:
+            line.followed.unwritten = result
     following.telling = {}
     kept = {key: following.meanings[key] for key in message.missed if key in following.meanings}
     following.meanings = kept | {(alias, variant): reference for alias, variant, reference in message.found}
@@ -131,8 +134,8 @@ def _begin(state: State, line: Line, now: Now) -> list[Action]:
         return []  # because somebody asked for that one
     if not is_of_one_model(reference, serving) or state.plant.loadable(reference) is None:
         return []
-    if _untold(line) not in {None, state.following.tried.get(line.id)}:
-        return []  # because the next look, which comes at once, tells the result of the version before
+    if _untold(line) not in {None, followed.unwritten}:
+        return []  # because the next look tells the result of the version before, at once if none has failed
     followed.begun, followed.told = reference, None
     if reference == serving:
         return [SaveSnapshot()]

@@ -15,6 +15,8 @@ class LineFollow:
     """Full reference that the alias meant when it was last acted on, so that it is acted on once."""
     told: str | None = None
     """Newest result that was written to the registry."""
+    unwritten: str | None = None
+    """Newest result that the registry answered to, but did not write; the next comparison does not wait for it."""
 
 
 @dataclass

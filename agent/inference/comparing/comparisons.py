@@ -11,6 +11,7 @@ from agent.inference.comparing.line_comparison import LineComparison, Parts
 from agent.inference.comparing.memory_growth import MemoryGrowth
 from agent.inference.memory.cache import Cache, Entry
 from agent.inference.memory.cache_entry import candidates_claim
+from agent.inference.scheduling import load_priority
 from agent.inference.serving.line_gate import ActiveModelGate
 from agent.inference.serving.slack import Slack
 from agent.inference.serving.stream_pipeline import StreamPipeline
@@ -79,15 +80,17 @@ class Comparisons:
         self._end(request.line)
         entry = self._cache.claim(request.candidate, candidates_claim(request.line))
         if entry is None or entry.model is None:
-            is_gone = request.candidate not in self._cache.versions()
-            why = "its memory was needed" if is_gone else "its answers were found wrong"
-            self._refuse(request, "no_memory" if is_gone else "load_failed", f"is not loaded any more, because {why}")
+            is_wrong = request.candidate in self._cache.versions(only_condemned=True)
+            why = "its answers were found wrong" if is_wrong else "its memory was needed"
+            self._refuse(request, "load_failed" if is_wrong else "no_memory", f"is not loaded any more, because {why}")
             return
         oddity = self._oddity(line, entry.model)
         if oddity is not None:
             self._cache.unclaim(entry, candidates_claim(request.line))
             self._refuse(request, "implausible", oddity)
             return
+        if entry.idle_leases:
+            load_priority.restore_normal()  # because frames would wait for a proof's picture at idle priority
         give_up = partial(self._give_up, request)
         parts = Parts(entry, self._cache, line, self._slack, self._pausing, give_up)
         comparison = LineComparison(request, parts, partial(self._pace, request.line))

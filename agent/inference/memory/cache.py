@@ -148,12 +148,12 @@ class Cache(Generic[Held]):
         with self._lock:
             return self._lease(entry)
 
-    def unlease(self, entry: Entry[Held]) -> None:
+    def unlease(self, entry: Entry[Held], *, is_idle: bool = False) -> None:
         """End one lease; a change only where it is the last one on a model that its lines left, and that drained."""
         with self._lock:
             assert entry.leases > 0, f"{entry.version.reference} has no lease to end"
             entry.leases -= 1
-            entry.last_use_ns = time.monotonic_ns()
+            entry.idle_leases, entry.last_use_ns = entry.idle_leases - is_idle, time.monotonic_ns()
             if not entry.leases:
                 self._drained.notify_all()
             was_left, entry.is_left = entry.is_left, entry.is_left and bool(entry.leases)
@@ -176,12 +176,12 @@ class Cache(Generic[Held]):
             entry = self._find(version)
             if entry is not None and (entry.phase != "resident" or not (is_request or entry.is_wanted)):
                 entry = None
-            model = self._lease(entry) if entry is not None else None
+            model = self._lease(entry, is_idle=not is_request) if entry is not None else None
         try:
             yield model
         finally:
             if entry is not None:
-                self.unlease(entry)
+                self.unlease(entry, is_idle=not is_request)
 
     def condemn(self, version: ModelVersion, why: str) -> None:
         """Make a resident model fail all frames with `why`, and admit no new claim; lines keep their present claims."""
@@ -191,10 +191,10 @@ class Cache(Generic[Held]):
                 entry.is_condemned = True
                 entry.model.refuse(why)
 
-    def versions(self) -> set[ModelVersion]:
-        """Return all versions that are charged now, in whichever state."""
+    def versions(self, *, only_condemned: bool = False) -> set[ModelVersion]:
+        """Return all versions that are charged now, in whichever state; `only_condemned`: those found wrong."""
         with self._lock:
-            return {entry.version for entry in self._entries}
+            return {entry.version for entry in self._entries if entry.is_condemned or not only_condemned}
 
     @property
     def is_loading(self) -> bool:
@@ -366,10 +366,11 @@ class Cache(Generic[Held]):
         return entry.bytes
 
     @staticmethod
-    def _lease(entry: Entry[Held]) -> Held:
+    def _lease(entry: Entry[Held], *, is_idle: bool = False) -> Held:
         if entry.model is None or entry.phase != "resident":
             raise AssertionError(f"{entry.version.reference} was leased while {entry.state}")
         entry.leases += 1
+        entry.idle_leases += is_idle
         return entry.model
 
     def keep_on_device(self, entry: Entry[Held], kept_bytes: int) -> None:
@@ -395,6 +396,5 @@ class Cache(Generic[Held]):
         entry.last_use_ns = time.monotonic_ns()
 
     def _used(self) -> Amount:
-        host_bytes = sum(entry.bytes for entry in self._entries)
-        device_bytes = sum(entry.device_bytes for entry in self._entries)
-        return Amount(host_bytes, max(0, device_bytes + self._runtimes_device_bytes))
+        device_bytes = sum(entry.device_bytes for entry in self._entries) + self._runtimes_device_bytes
+        return Amount(sum(entry.bytes for entry in self._entries), max(0, device_bytes))

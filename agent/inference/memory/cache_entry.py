@@ -79,6 +79,8 @@ class Entry(Generic[Held]):
     """Lines that reserved the model, and names of their comparisons, with each reservation's end (monotonic, s)."""
     leases: int = 0
     """Number of frames that the model is inferring."""
+    idle_leases: int = 0
+    """Those of `leases` that are pictures of proofs and comparisons, which may be inferred at idle priority."""
     is_left: bool = False
     """Its last line left it while it was inferring, and it has inferred ever since; requests do not set this."""
     is_condemned: bool = False

@@ -169,8 +169,8 @@ class ActiveModelGate(Generic[Held]):
         one. Blocks until the previous model's frames in flight are done.
         """
         assert entry.model is not None, "a claimed model is resident"
-        if entry.leases and not entry.serving:
-            load_priority.restore_normal()  # because a picture of it may be inferred at idle priority just now
+        if entry.idle_leases and not entry.serving:
+            load_priority.restore_normal()  # because that picture may be inferred at idle priority just now
         activation = _Activation(entry, entry.model.places, {})
         with self._changed:
             before, self._activation = self._activation, activation

@@ -94,7 +94,7 @@ class _Stream:
 class Slack:
     """The time that lines leave between their paced frames. Owner: the worker.
 
-    Threading: any thread. One guest at a time has a gap: from FOUND until it calls `spent`.
+    Threading: any thread. One guest at a time has a gap: the thread that got FOUND, until it calls `spent` or `unused`.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -105,6 +105,8 @@ class Slack:
         """Time from which on a guest may begin beside streams without a pace."""
         self._guest_until_ns = 0.0
         """Time until which a guest has the gap at most; 0: none has."""
+        self._guest = 0
+        """Thread of the guest that found a gap last."""
         self._is_stopping = False
 
     def add(self, stream: str, is_waiting: Callable[[], bool], *, is_paced: bool = True) -> None:
@@ -142,19 +144,26 @@ class Slack:
         now_ns = self.clock_ns()
         with self._changed:
             self._shared_from_ns = now_ns + (now_ns - began_ns) * (1 / _SHARE - 1)
-            self._note_guest(network_ended_ns or now_ns)
             for one in self._streams.values():
                 one.lateness.guest_ran(began_ns)
-            self._guest_until_ns = 0.0
-            self._changed.notify_all()
+            if self._is_guest():
+                self._note_guest(network_ended_ns or now_ns)
+                self._guest_until_ns = 0.0
+                self._changed.notify_all()
 
     def unused(self) -> None:
         """Give back a gap in which no guest began after all."""
         with self._changed:
-            for one in self._streams.values():
-                one.has_guest = False
-            self._guest_until_ns = 0.0
-            self._changed.notify_all()
+            if self._is_guest():
+                for one in self._streams.values():
+                    one.has_guest = False
+                self._guest_until_ns = 0.0
+                self._changed.notify_all()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return True once no guest begins any more."""
+        return self._is_stopping
 
     def stop(self) -> None:
         """End every wait; no guest begins any more."""
@@ -165,8 +174,8 @@ class Slack:
     def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
         """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`.
-        Returns another result at `deadline_ns` (monotonic).
+        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`
+        on the same thread. Returns another result at `deadline_ns` (monotonic).
         """
         last = Gap.NONE
         with self._changed:
@@ -174,7 +183,7 @@ class Slack:
                 now_ns = self.clock_ns()
                 found = self._look(needed_ns, now_ns, may_delay=may_delay)
                 if found is Gap.FOUND:
-                    self._guest_until_ns = now_ns + 2 * needed_ns + _OVERRUN_NS
+                    self._guest, self._guest_until_ns = threading.get_ident(), now_ns + 2 * needed_ns + _OVERRUN_NS
                     self._note_guest(None)
                     return found
                 last = min(last, found, key=_TELLING.index)
@@ -189,6 +198,10 @@ class Slack:
             now_ns = self.clock_ns()
             paced = [one for one in self._streams.values() if one.is_paced and one.is_expected(now_ns)]
             return all(needed_ns <= one.longest_ns for one in paced)
+
+    def _is_guest(self) -> bool:
+        """Return False for a caller that has overrun its gap, which is another guest's by now."""
+        return self._guest == threading.get_ident()
 
     def _note_guest(self, ended_ns: int | None) -> None:
         for one in self._streams.values():

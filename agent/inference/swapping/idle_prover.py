@@ -185,13 +185,13 @@ class IdleProver:
         return self._slack.wait(needed_ns, deadline_ns, may_delay=may_delay) is Gap.FOUND
 
     def _wait_until_idle(self) -> bool:
-        """Wait until cores are idle and nothing is to be loaded; return False once stopped."""
+        """Wait until cores are idle and nothing is to be loaded; return False once this or the slack is stopped."""
         while self._must_wait():  # outside of the lock, because `has_preload` takes another
             with self._turn:
                 self._turn.wait_for(lambda: self._stopping, INTERVAL_S)
                 if self._stopping:
                     break
-        return not self._stopping
+        return not (self._stopping or self._slack.is_stopped)
 
     def _must_wait(self) -> bool:
         is_idle = not self._cache.is_loading and self._idle_cpu.has_just_had(load_priority.ENOUGH_IDLE)

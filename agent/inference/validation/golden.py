@@ -95,7 +95,7 @@ def prove(model: Model, version: ModelVersion, before_each: Callable[[], object]
 def proof_steps(model: Model, version: ModelVersion) -> Iterator[bool]:
     """Do what `warm_up` and `prove` do, but yield before each step, so that the caller can pause or stop.
 
-    Yields True where the step infers a picture, and False before a picture is read.
+    Yields True where the step infers a picture, and False before files are read.
     """
     for picture in _drawn(model, is_proven=False):
         yield True
@@ -112,6 +112,7 @@ def golden_files(version: ModelVersion) -> list[Path]:
 def _golden_steps(model: Model, version: ModelVersion) -> Iterator[bool]:
     if version.golden is None:
         return
+    yield False
     pairs = list(_golden(Path(version.golden)))
     if not pairs:
         raise ModelError("proof_failed", f"{version.golden} holds no golden picture beside its JSON")

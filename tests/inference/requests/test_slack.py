@@ -101,6 +101,25 @@ def test_a_guest_that_hangs_keeps_others_waiting_for_a_while_only() -> None:
     assert fits(slack, clock, 1)
 
 
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_guest_that_ends_late_gives_back_no_gap_of_another(*, is_used: bool) -> None:
+    clock = Clock()
+    slack = Slack(clock)
+    assert slack.wait(10 * MS, clock.ns) is Gap.FOUND
+    began_ns = clock.ns
+    clock.ns += 200 * MS
+    found: list[Gap] = []
+    other = threading.Thread(target=lambda: found.append(slack.wait(10 * MS, clock.ns)))
+    other.start()
+    other.join(DEADLINE_S)
+    assert found == [Gap.FOUND]
+    if is_used:
+        slack.spent(began_ns)
+    else:
+        slack.unused()
+    assert not fits(slack, clock, 1)
+
+
 def test_a_stream_that_stands_keeps_nobody_waiting() -> None:
     slack, clock = paced()
     clock.ns += 10 * PERIOD

@@ -389,6 +389,26 @@ def test_a_candidate_that_is_not_loaded_is_refused(new_dummies: NewDummies, runt
     assert pair.failure().reason == "no_memory", "which it would have been loaded into"
 
 
+@pytest.mark.parametrize("state", ["releasing", "loading"])
+def test_a_candidate_that_is_unloaded_or_loads_again_is_refused_for_its_memory(pair: Pair, state: str) -> None:
+    cache = pair.plant.worker._cache
+    entry = cache.resident(pair.candidate)
+    assert entry is not None
+    cache.unreserve(pair.candidate, "line-1/candidate")
+    assert cache.begin_release(entry) is not None
+    if state == "loading":
+        cache.returned(entry, entry.bytes)
+        assert cache.charge(pair.candidate, MIB) is not None
+    pair.compare()
+    assert pair.failure().reason == "no_memory", "its answers were never found wrong"
+
+
+def test_a_candidate_whose_answers_were_found_wrong_is_refused_for_them(pair: Pair) -> None:
+    pair.plant.worker._cache.condemn(pair.candidate, "nonsense")
+    pair.compare()
+    assert pair.failure().reason == "load_failed"
+
+
 def test_models_that_cannot_be_compared_are_refused(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
     pair = Pair(new_dummies(), runtime)
     other = runtime.make("other")

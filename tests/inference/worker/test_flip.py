@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import Feeder, offer
 
@@ -70,6 +72,21 @@ def test_a_model_under_a_frame_is_not_closed(new_dummies: NewDummies, runtime: D
     slow.answer_may_end.set()
     assert isinstance(plant.answer(change), Swapped)
     assert models_said(plant) == ["+old:n@1", "cam-1 old:n@1", "+large:n@1"]
+
+
+@pytest.mark.parametrize("is_request", [True, False])
+def test_loads_are_raised_only_where_a_picture_of_the_new_model_may_be_at_idle_priority(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch, *, is_request: bool
+) -> None:
+    plant, old, new = new_dummies(), runtime.make("old"), runtime.make("new")
+    plant.switch(old)
+    plant.prepare(new)
+    raised: list[str] = []
+    spy = SimpleNamespace(restore_normal=lambda: raised.append("all"))
+    monkeypatch.setattr("agent.inference.serving.line_gate.load_priority", spy)
+    with plant.worker._cache.borrowed(new, is_request=is_request):
+        plant.switch(new)
+    assert raised == ([] if is_request else ["all"])
 
 
 def test_a_line_that_waits_for_its_switch_holds_up_no_other_line_of_the_same_model(

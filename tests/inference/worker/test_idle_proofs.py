@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from inference.worker.dummies import DummyRuntime, PlantOfDummies, start_dummies, wait_for
+from inference.worker.dummies import MIB, Behaviour, DummyModel, DummyRuntime, PlantOfDummies, start_dummies, wait_for
 
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.serving.slack import Gap, Slack
 from agent.inference.swapping import idle_prover
 from agent.inference.swapping.load_queue import LoadQueue
+from agent.inference.validation.golden import UnreadableError, proof_steps
+from agent.messages.canary import Compare, ComparisonBegan
 from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
 from agent.processes import priorities
@@ -224,3 +226,41 @@ def test_a_picture_at_idle_priority_is_raised_where_its_model_begins_to_serve(
         assert os.sched_getscheduler(thread) == os.SCHED_OTHER
     finally:
         runtime.behaviours["other"].check_may_end.set()
+
+
+@pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")
+def test_a_picture_at_idle_priority_is_raised_where_its_model_begins_to_answer_a_comparisons_frames(
+    new_dummies: NewDummies, runtime: DummyRuntime
+) -> None:
+    plant, stable, candidate = new_dummies(), runtime.make("stable"), runtime.make("candidate")
+    for behaviour in runtime.behaviours.values():
+        behaviour.label = "cap"
+    plant.switch(stable)
+    plant.prepare(candidate, is_candidate=True)
+    thread = begin_proof(plant, runtime, candidate)
+    wait_for(lambda: os.sched_getscheduler(thread) == os.SCHED_IDLE)
+    plant.send(Compare("line-1", 1, candidate, "canary", 1.0, memory_bytes=64 * MIB))
+    plant.wait_until(lambda: bool(plant.of(ComparisonBegan)))
+    try:
+        assert os.sched_getscheduler(thread) == os.SCHED_OTHER
+    finally:
+        runtime.behaviours["candidate"].check_may_end.set()
+
+
+def test_a_proof_ends_where_no_gap_is_given_any_more(new_dummies: NewDummies, runtime: DummyRuntime) -> None:
+    plant, small = new_dummies(), runtime.make("small")
+    plant.switch(small)
+    prover = plant.worker._prover
+    prover._slack.stop()
+    ask(plant, runtime, small)
+    ask(plant, runtime, small)
+    wait_for(lambda: not prover._wanted)
+    assert not runtime.behaviours["small"].check_thread
+
+
+def test_golden_files_are_read_before_the_gap_of_their_picture(tmp_path: Path) -> None:
+    version = ModelVersion("small", "n", "1", "small.dummy", "aa", golden=str(tmp_path / "nowhere"))
+    steps = proof_steps(DummyModel("small", Behaviour(), lambda: None), version)
+    assert [next(steps) for _ in range(3)] == [True, True, False]
+    with pytest.raises(UnreadableError):
+        next(steps)
