@@ -39,13 +39,15 @@ def run(  # noqa: PLR0913 - the command line's options
     seconds: float | None,
     precision: str | None,
     part: str | None,
+    size: str | None,
 ) -> int:
     """Run one benchmark; print its figures as one line of JSON, or as indented JSON. None: the benchmark's own."""
     signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="changeover-bench-") as folder:
         few = swaps or (_FEW if quick else _SWAPS)
-        options = Options(Path(folder), few, quick, rounds or 0, seconds or 0.0, precision or "", part or "")
+        only = part or "", int(size or 0)
+        options = Options(Path(folder), few, quick, rounds or 0, seconds or 0.0, precision or "", *only)
         try:
             figures = importlib.import_module(f"agent.bench.{_MODULES.get(name, name)}").run(options)
         except KeyboardInterrupt:

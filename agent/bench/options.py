@@ -26,6 +26,9 @@ class Options:
     part: str = ""
     """The only part to measure, of a benchmark that has several; empty: all."""
 
+    size: int = 0
+    """The only size of pictures to measure, in pixels, of a benchmark that has several; 0: all."""
+
     @property
     def models_dir(self) -> Path:
         """Folder of built models, kept from run to run."""

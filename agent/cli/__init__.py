@@ -222,6 +222,7 @@ def init(no_try: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - one para
 @click.option("--seconds", type=click.FloatRange(min=1), help="canary, gateway, pipeline, tasks: length of one look.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="Not the fastest that answers alike, but this.")
 @click.option("--part", type=click.Choice(["latency", "same", "share"]), help="canary: this part alone.")
+@click.option("--size", type=click.Choice(["320", "640"]), help="gateway: pictures of this size alone.")
 @click.option("--quick", is_flag=True, help="Few repeats: to see that it runs, not for figures.")
 def bench(name: str, **options: Any) -> None:  # noqa: ANN401 - click's, as `bench_command` takes them
     """Measure the agent against the bare runtime and a reference manager. Takes minutes; progress goes to stderr."""

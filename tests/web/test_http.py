@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +196,16 @@ def test_a_large_picture_is_answered_in_its_own_pixels(plant: GatewayPlant) -> N
     assert (found["width"], found["height"]) == (4800, 3600)
     box = found["objects"][0]["box"]
     assert box == pytest.approx([600, 600, 3000, 3000], abs=4)
+
+
+def test_pictures_and_numbers_bring_in_neither_opencv_nor_numpy(plant: GatewayPlant) -> None:
+    with plant.client() as client:
+        assert client.post("/v2/models/alpha/detect", content=jpeg()).status_code == 200
+        assert client.post("/v2/models/affine/infer", json=AFFINE).status_code == 200
+    process = plant.agent.child("agent.web.web_process")
+    loaded = {Path(one.path).name.partition(".")[0] for one in process.memory_maps()}
+    assert "_imaging" in loaded
+    assert loaded.isdisjoint({"cv2", "_multiarray_umath"})
 
 
 def test_models_are_loaded_and_unloaded_on_the_one_ledger(plant: GatewayPlant) -> None:

@@ -11,6 +11,7 @@ from agent.bench.plant.bench_plant import Plant
 from agent.bench.plant.children import say
 from agent.bench.plant.device import Device, started
 from agent.inference.artifacts.artifact_store import ArtifactStore
+from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
 from agent.messages.errors import EXIT_MISTAKE, TransientError
 from agent.models.preparation import Preparation, Request
@@ -68,8 +69,13 @@ def prepare_models(plant: Plant, names: Iterable[str]) -> None:
 
 def precision_of(plant: Plant, name: str) -> str:
     """Return the precision of a prepared model; "f32" where the runtime serves the file itself."""
+    return profile_of(plant, name).precision or "f32"
+
+
+def profile_of(plant: Plant, name: str) -> Profile:
+    """Return the options of a prepared model; the runtime's own where it serves the file itself."""
     artifact = ArtifactStore(plant.cache_dir).find(artifact_key(plant.models[name].version, "auto"))
-    return (artifact.profile.precision if artifact is not None else "") or "f32"
+    return artifact.profile if artifact is not None else Profile()
 
 
 def precisions(plant: Plant, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -258,8 +258,8 @@ class LineComparison:
         if self._finds_gap(needed_s):
             return True
         if may_delay:
-            return self._finds_gap(0.0)
-        if self._serves(entry) or not self._may_disturb(model) or not self._finds_gap(0.0):
+            return self._finds_gap()
+        if self._serves(entry) or not self._may_disturb(model) or not self._finds_gap():
             return False
         self._disturbed_ns = time.monotonic_ns()
         return True
@@ -270,11 +270,13 @@ class LineComparison:
         is_time = since_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
         return is_time and model.processor.processor == "cpu" and priorities.can_return()
 
-    def _finds_gap(self, needed_s: float) -> bool:
+    def _finds_gap(self, needed_s: float | None = None) -> bool:
+        """Wait for a gap so long; without `needed_s`, for any."""
         slack = self._parts.slack
-        found = slack.wait(needed_s * 1e9, slack.clock_ns() + _PATIENCE_NS)
+        needed_ns, deadline_ns = (needed_s or 0.0) * 1e9, slack.clock_ns() + _PATIENCE_NS
+        found = slack.wait(needed_ns, deadline_ns, may_delay=needed_s is None)
         if found is Gap.FOUND and self._is_over:
-            slack.spent(0)
+            slack.unused()
         return found is Gap.FOUND and not self._is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
@@ -290,7 +292,7 @@ class LineComparison:
         """
         with self._parts.cache.borrowed(entry.version) as model:
             if model is None:
-                self._parts.slack.spent(0)
+                self._parts.slack.unused()
                 return None
             self._slack_since_s = time.monotonic()
             began_ns = time.monotonic_ns()
@@ -302,7 +304,7 @@ class LineComparison:
                 ended_ns = time.monotonic_ns()
             finally:
                 self._slack_since_s = 0.0
-                self._parts.slack.spent(time.monotonic_ns() - began_ns)
+                self._parts.slack.spent(began_ns)
             if is_timed:
                 self._note_usual((ended_ns - began_ns) / 1e9)
                 self.tally.shadowed((ended_ns - began_ns) / 1e6)

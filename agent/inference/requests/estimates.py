@@ -64,8 +64,8 @@ class Estimates:
 
     Age: from the first time that it was passed over, an estimate falls by a sixteenth of the time, so that slow
     inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
-    inference that then runs replaces it where it took no longer than the aged estimate, or half of it; otherwise it
-    falls half as fast, so that a model which is slow is tried ever more seldom.
+    inference that then runs replaces it where it took no longer than the aged estimate, or half of it. Where it fitted
+    no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -88,8 +88,17 @@ class Estimates:
         self._of(reference)[Measured(size_bytes, 0).size] = one
         one.passed_over_ns = one.passed_over_ns or self._clock_ns()
 
-    def ended(self, reference: str, ran: Measured, proof: Measured, *, has_failed: bool = False) -> None:
-        """Record an inference; one that failed may have ended early, so it only lengthens an estimate."""
+    def would_fit(self, reference: str, size_bytes: int, proof: Measured) -> None:
+        """Record that the lines left a gap for the estimate, which was not used."""
+        self._find(reference, size_bytes, proof).passed_over_ns = 0
+
+    def ended(
+        self, reference: str, ran: Measured, proof: Measured, *, fits: bool = False, has_failed: bool = False
+    ) -> None:
+        """Record an inference; `fits` where the lines leave so long a gap.
+
+        One that failed may have ended early, so it only lengthens an estimate.
+        """
         sizes, took_ns = self._of(reference), ran.took_ns
         one = sizes.get(ran.size)
         if has_failed and took_ns <= (one.full_ns if one else self._guess_ns(reference, ran.size, proof)):
@@ -102,6 +111,8 @@ class Estimates:
             one.passed_over_ns = 0
             if not is_slow:
                 one.took_ns.clear()
+        if fits:
+            one.patience = _PATIENCE
         one.took_ns.append(took_ns)
 
     def _find(self, reference: str, size_bytes: int, proof: Measured) -> _Estimate:

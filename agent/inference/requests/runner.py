@@ -140,6 +140,8 @@ class RequestRunner:
             if gap is not Gap.FOUND:
                 if gap is Gap.TOO_SHORT:
                     self._estimates.passed_over(message.reference, size_bytes, proof)
+                elif gap is Gap.UNPAID:
+                    self._estimates.would_fit(message.reference, size_bytes, proof)
                 if not is_hopeless and self._clock_ns() < message.deadline_ns:
                     self._put_back(message)
                     return None
@@ -167,8 +169,9 @@ class RequestRunner:
         finally:
             ended_ns = self._clock_ns()
             took_ns = (forward.ended_ns or ended_ns) - began_ns
-            self._estimates.ended(reference, Measured(size_bytes, took_ns), proof, has_failed=has_failed)
-            self._outlet.slack.spent(ended_ns - began_ns)
+            ran, fits = Measured(size_bytes, took_ns), self._outlet.slack.has_room(took_ns)
+            self._estimates.ended(reference, ran, proof, fits=fits, has_failed=has_failed)
+            self._outlet.slack.spent(began_ns, forward.ended_ns)
 
     def _put_back(self, message: Inference) -> None:
         with self._changed:

@@ -8,16 +8,16 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
+
+from agent.inference.serving.lateness import Lateness
 
 _NEWEST: Final = 0.125
 """Weight of the newest period in a stream's moving average."""
 _PERIODS: Final = 3.0
 """Periods without a frame after which a stream counts as standing."""
-_LATE_OF_PERIOD, _LATE_OF_FRAME = 0.05, 0.1
-"""Limits by which a guest may reach beyond the next frame's time: shares of the period, and of a frame's duration."""
 _SHARE: Final = 0.1
 """Share of the time that guests get beside streams without a pace."""
 _OVERRUN_NS: Final = 100_000_000
@@ -32,7 +32,13 @@ class Gap(Enum):
     FOUND = auto()
     TOO_SHORT = auto()
     """Nothing was under way at times, but never for so long."""
+    UNPAID = auto()
+    """One was long enough, but guests have cost the frames before it too much."""
     NONE = auto()
+
+
+_TELLING: Final = (Gap.FOUND, Gap.UNPAID, Gap.TOO_SHORT, Gap.NONE)
+"""What a look tells of a wait: the first of these counts."""
 
 
 @dataclass
@@ -42,32 +48,43 @@ class _Stream:
     number: int = 0
     offered_ns: int = 0
     period_ns: float = 0.0
-    least_ns: float = 0.0
-    """Short time from the offer of a frame to its inference's end: falls at once, rises slowly; 0: unknown."""
     ended_ns: int = 0
-    in_flight: int = 0
+    in_flight: dict[int, int] = field(default_factory=dict)
+    """Times of offer by number."""
+    model: str = ""
+    lateness: Lateness = field(default_factory=Lateness)
+    has_guest: bool = False
+    """A guest has begun or ended since the last frame's end."""
+    guest_ended_ns: int | None = None
+    """End of the newest guest's network; None while it runs."""
 
     @property
     def due_ns(self) -> float:
-        """Time until which a guest may reach."""
-        return self.offered_ns + self.period_ns + self.late_ns
+        """Time at which the next frame is offered."""
+        return self.offered_ns + self.period_ns
 
     @property
-    def late_ns(self) -> float:
-        return min(self.period_ns * _LATE_OF_PERIOD, self.least_ns * _LATE_OF_FRAME)
+    def reach_ns(self) -> float:
+        """Time by which a guest may at best reach beyond that."""
+        return self.lateness.reach_ns(self.period_ns)
 
     @property
     def longest_ns(self) -> float:
-        """Longest gap between two frames; infinite before there were two."""
-        return self.period_ns + self.late_ns - self.least_ns if self.period_ns else math.inf
+        """Longest time for a guest between two frames; infinite before there were two."""
+        return self.period_ns + self.reach_ns - self.lateness.usual_ns if self.period_ns else math.inf
 
-    def ended(self, now_ns: int) -> None:
-        if self.in_flight == 1:  # because beside another frame it is not the one offered last
-            took_ns = now_ns - self.offered_ns
-            is_longer = self.least_ns and took_ns > self.least_ns
-            self.least_ns += (took_ns - self.least_ns) * (_NEWEST if is_longer else 1.0)
+    def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
+        offered_ns = self.in_flight.pop(number, None)
+        if offered_ns is None:
+            return
         self.ended_ns = now_ns
-        self.in_flight -= 1
+        if is_inferred:
+            # A stall of seconds would else keep guests out for a minute.
+            took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
+            until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
+            overlap_ns = max(0, until_ns - offered_ns)
+            self.lateness.frame(now_ns, took_ns, is_after_guest=self.has_guest, overlap_ns=overlap_ns)
+            self.has_guest = False
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -95,8 +112,11 @@ class Slack:
         with self._changed:
             self._streams[stream] = _Stream(is_waiting, is_paced)
 
-    def began(self, stream: str, number: int, offered_ns: int) -> None:
-        """Record that a frame was taken; `number` counts the frames offered before it, `offered_ns` is monotonic."""
+    def began(self, stream: str, number: int, offered_ns: int, model: str = "") -> None:
+        """Record that a frame was taken for `model`.
+
+        `number` counts the frames offered before it, `offered_ns` is monotonic.
+        """
         with self._changed:
             one = self._streams.get(stream)
             if one is None:
@@ -104,22 +124,35 @@ class Slack:
             if one.offered_ns and number > one.number:
                 period_ns = (offered_ns - one.offered_ns) / (number - one.number)
                 one.period_ns += (period_ns - one.period_ns) * _NEWEST if one.period_ns else period_ns
+            if model != one.model:
+                one.model, one.lateness = model, Lateness()
             one.number, one.offered_ns = number, offered_ns
-            one.in_flight += 1
+            one.in_flight[number] = offered_ns
 
-    def ended(self, stream: str) -> None:
-        """Record that a taken frame's inference has ended or was given up."""
+    def ended(self, stream: str, number: int, *, is_inferred: bool = True) -> None:
+        """Record that a taken frame's inference has ended, or was given up, whose time tells nothing."""
         with self._changed:
             one = self._streams.get(stream)
-            if one is not None and one.in_flight:
-                one.ended(self.clock_ns())
+            if one is not None:
+                one.ended(number, self.clock_ns(), is_inferred=is_inferred)
                 self._changed.notify_all()
 
-    def spent(self, took_ns: float) -> None:
-        """Record that a guest's inference took so long, and has just ended; 0 where it did not begin after all."""
+    def spent(self, began_ns: int, network_ended_ns: int = 0) -> None:
+        """Record that a guest has just ended, which began at `began_ns`; its network may have ended before."""
+        now_ns = self.clock_ns()
         with self._changed:
-            if took_ns:
-                self._shared_from_ns = self.clock_ns() + took_ns * (1 / _SHARE - 1)
+            self._shared_from_ns = now_ns + (now_ns - began_ns) * (1 / _SHARE - 1)
+            self._note_guest(network_ended_ns or now_ns)
+            for one in self._streams.values():
+                one.lateness.guest_ran(began_ns)
+            self._guest_until_ns = 0.0
+            self._changed.notify_all()
+
+    def unused(self) -> None:
+        """Give back a gap in which no guest began after all."""
+        with self._changed:
+            for one in self._streams.values():
+                one.has_guest = False
             self._guest_until_ns = 0.0
             self._changed.notify_all()
 
@@ -129,20 +162,22 @@ class Slack:
             self._is_stopping = True
             self._changed.notify_all()
 
-    def wait(self, needed_ns: float, deadline_ns: int) -> Gap:
+    def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
         """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        The caller of a wait that returns FOUND calls `spent`. Returns another result at `deadline_ns` (monotonic).
+        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`.
+        Returns another result at `deadline_ns` (monotonic).
         """
         last = Gap.NONE
         with self._changed:
             while not self._is_stopping:
                 now_ns = self.clock_ns()
-                found = self._look(needed_ns, now_ns)
+                found = self._look(needed_ns, now_ns, may_delay=may_delay)
                 if found is Gap.FOUND:
                     self._guest_until_ns = now_ns + 2 * needed_ns + _OVERRUN_NS
+                    self._note_guest(None)
                     return found
-                last = last if found is Gap.NONE else found
+                last = min(last, found, key=_TELLING.index)
                 if now_ns >= deadline_ns:
                     return last
                 self._changed.wait(min(deadline_ns - now_ns, _LOOK_NS) / 1e9)
@@ -155,23 +190,32 @@ class Slack:
             paced = [one for one in self._streams.values() if one.is_paced and one.is_expected(now_ns)]
             return all(needed_ns <= one.longest_ns for one in paced)
 
-    def _look(self, needed_ns: float, now_ns: int) -> Gap:
+    def _note_guest(self, ended_ns: int | None) -> None:
+        for one in self._streams.values():
+            one.has_guest, one.guest_ended_ns = True, ended_ns
+
+    def _look(self, needed_ns: float, now_ns: int, *, may_delay: bool) -> Gap:
         if now_ns < self._guest_until_ns:
             return Gap.NONE
         expected = [one for one in self._streams.values() if one.is_expected(now_ns)]
         paced = [one for one in expected if one.is_paced]
-        found = _gap(expected, needed_ns, now_ns)
+        found = _gap(expected, needed_ns, now_ns, may_delay=may_delay)
         if found is Gap.FOUND or len(paced) == len(expected):
             return found
-        return _gap(paced, needed_ns, now_ns) if now_ns >= self._shared_from_ns else Gap.NONE
+        is_time = now_ns >= self._shared_from_ns
+        return _gap(paced, needed_ns, now_ns, may_delay=may_delay) if is_time else Gap.NONE
 
 
-def _gap(streams: list[_Stream], needed_ns: float, now_ns: int) -> Gap:
+def _gap(streams: list[_Stream], needed_ns: float, now_ns: int, *, may_delay: bool) -> Gap:
     """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
     if any(one.in_flight or one.is_waiting() for one in streams):
         return Gap.NONE
-    due_ns = min((one.due_ns for one in streams), default=math.inf)
-    if needed_ns <= max(0.0, due_ns - now_ns):
+    is_paid = all(one.lateness.is_paid for one in streams if one.is_paced)
+    until_ns = min((one.due_ns + one.lateness.reach_ns(one.period_ns, saved=True) for one in streams), default=math.inf)
+    if may_delay or (is_paid and needed_ns <= max(0.0, until_ns - now_ns)):
         return Gap.FOUND
+    until_ns = min(one.due_ns + one.reach_ns for one in streams)
+    if needed_ns <= until_ns - now_ns:
+        return Gap.UNPAID
     began_ns = max(one.ended_ns for one in streams)
-    return Gap.TOO_SHORT if began_ns < due_ns < began_ns + needed_ns else Gap.NONE
+    return Gap.TOO_SHORT if began_ns < until_ns < began_ns + needed_ns else Gap.NONE

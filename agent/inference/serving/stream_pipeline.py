@@ -57,8 +57,6 @@ class _Taken:
     """The preprocessed picture, or the error that prevented it; None for the candidate's frame."""
     prepared_ns: int
     """Time at which its preprocessing ended (monotonic, ns)."""
-    inferred: Callable[[], None]
-    """Tells the slack, once, that the frame's inference has ended or was given up."""
     compared: ComparedFrame | None = None
     """Its copy, where it is of a comparison's share."""
 
@@ -150,10 +148,9 @@ class StreamPipeline:
         if lease is None or frame is None:
             return None
         taken_ns = self._taken_ns = lease.slot.taken_ns = time.monotonic_ns()
-        self._outlet.slack.began(self._stream, frame.number, frame.offered_ns)
-        inferred = ExitStack()
-        inferred.callback(self._outlet.slack.ended, self._stream)
-        held.callback(inferred.close)  # also after a torn frame, or a crash
+        slack = self._outlet.slack
+        slack.began(self._stream, frame.number, frame.offered_ns, lease.reference)
+        held.callback(slack.ended, self._stream, frame.number, is_inferred=False)  # after a torn frame, or a crash
         size = (frame.image.shape[0], frame.image.shape[1])
         comparing = self._line.comparing
         compared = comparing.take(self._stream, frame) if comparing is not None else None
@@ -167,7 +164,7 @@ class StreamPipeline:
             return None
         prepared_ns = time.monotonic_ns()
         number = self._order.number()
-        return _Taken(number, lease, frame, size, taken_ns, prepared, prepared_ns, inferred.close, compared)
+        return _Taken(number, lease, frame, size, taken_ns, prepared, prepared_ns, compared)
 
     @staticmethod
     def _preprocess(lease: Lease[Model], frame: Frame) -> Prepared | BaseException:
@@ -242,8 +239,15 @@ class StreamPipeline:
         if prepared is None and taken.compared is not None:
             prepared = lease.model.prepare(taken.compared.pixels)
         with self._outlet.busy(_grace_s(lease.slot.usual_s)):
-            answer = lease.model.answer(prepared, _inference(taken))
+            answer = lease.model.answer(prepared, self._inference(taken))
         return Answer(lease.reference, lease.model.names, answer, lease.slot.began_ns, lease.slot.ended_ns)
+
+    @contextmanager
+    def _inference(self, taken: _Taken) -> Iterator[None]:
+        """Run the block as a frame's inference; a guest's may begin at its end, while the answer is decoded."""
+        with taken.lease.slot:
+            yield
+        self._outlet.slack.ended(self._stream, taken.frame.number)
 
     def _describe(self, frame: Frame, error: Exception) -> str:
         if isinstance(error, ChangeoverError):
@@ -258,16 +262,6 @@ class StreamPipeline:
         if count & (count - 1) == 0:
             lease.wait_for_turn()
             self._outlet.send(InferenceFailed(self._stream, lease.reference, count, detail))
-
-
-@contextmanager
-def _inference(taken: _Taken) -> Iterator[None]:
-    """Run the block as a frame's inference; a request's may begin at its end, while the frame's answer is decoded."""
-    try:
-        with taken.lease.slot:
-            yield
-    finally:
-        taken.inferred()
 
 
 def _grace_s(usual_s: float) -> float:

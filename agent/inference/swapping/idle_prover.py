@@ -167,17 +167,22 @@ class IdleProver:
         model = entry.model if entry is not None else None
         needed_ns = min(runs_ns, default=model.places.usual_s * 1e9 if model is not None else 0.0)
         is_found = self._finds_gap(needed_ns)
-        if not is_found and self._slack.clock_ns() - self._late_ns >= _LATE_EACH_NS and self._finds_gap(0.0):
+        if (
+            not is_found
+            and self._slack.clock_ns() - self._late_ns >= _LATE_EACH_NS
+            and self._finds_gap(0.0, may_delay=True)
+        ):
             is_found, self._late_ns = True, self._slack.clock_ns()
         began_ns = self._slack.clock_ns()
         try:
             yield is_found
         finally:
             if is_found:
-                self._slack.spent(self._slack.clock_ns() - began_ns)
+                self._slack.spent(began_ns)
 
-    def _finds_gap(self, needed_ns: float) -> bool:
-        return self._slack.wait(needed_ns, self._slack.clock_ns() + _PATIENCE_NS) is Gap.FOUND
+    def _finds_gap(self, needed_ns: float, *, may_delay: bool = False) -> bool:
+        deadline_ns = self._slack.clock_ns() + _PATIENCE_NS
+        return self._slack.wait(needed_ns, deadline_ns, may_delay=may_delay) is Gap.FOUND
 
     def _wait_until_idle(self) -> bool:
         """Wait until cores are idle and nothing is to be loaded; return False once stopped."""

@@ -108,6 +108,35 @@ def test_a_model_is_tried_less_than_once_an_hour_at_the_least() -> None:
     assert 50 < needed_ms(estimates, 8) < 100
 
 
+def test_an_inference_that_fits_a_gap_takes_the_patience_back() -> None:
+    clock = Clock()
+    estimates = Estimates(clock)
+    took(estimates, 300)
+    for _ in range(8):
+        estimates.passed_over("m", 8, PROOF)
+        clock.ns += 400 * MS
+        took(estimates, 300)
+    estimates.passed_over("m", 8, PROOF)
+    clock.ns += 1_600 * MS
+    assert needed_ms(estimates, 8) > 290
+    estimates.ended("m", Measured(8, 300.0 * MS), PROOF, fits=True)
+    estimates.passed_over("m", 8, PROOF)
+    clock.ns += 1_600 * MS
+    assert needed_ms(estimates, 8) == 200
+
+
+def test_an_estimate_that_would_fit_does_not_age() -> None:
+    clock = Clock()
+    estimates = Estimates(clock)
+    took(estimates, 300)
+    estimates.passed_over("m", 8, PROOF)
+    clock.ns += 1_600 * MS
+    estimates.would_fit("m", 8, PROOF)
+    assert needed_ms(estimates, 8) == 300
+    clock.ns += 1_600 * MS
+    assert needed_ms(estimates, 8) == 300
+
+
 def test_a_guess_ages_too_and_the_first_inference_replaces_it() -> None:
     clock = Clock()
     estimates = Estimates(clock)

@@ -148,7 +148,9 @@ def test_each_compared_frame_is_inferred_once_more_by_both_moved_by_some_pixels(
 def test_beside_a_line_without_gaps_the_model_that_serves_infers_nothing_but_its_frames(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Slack, "wait", lambda _self, needed_ns, _until: Gap.TOO_SHORT if needed_ns else Gap.FOUND)
+    monkeypatch.setattr(
+        Slack, "wait", lambda _self, _needed_ns, _until, *, may_delay: Gap.FOUND if may_delay else Gap.TOO_SHORT
+    )
     monkeypatch.setattr(line_comparison, "_UNDISTURBED_PERIODS", 0)
     pair.run()
     for frame in range(3):
@@ -270,7 +272,8 @@ def test_several_cameras_lose_no_frame_by_a_candidate_that_goes_wrong(  # noqa: 
 ) -> None:
     monkeypatch.setattr(line_comparison, "HUNG_S", 0.5)
     monkeypatch.setattr(line_comparison, "HUNG_IN_SLACK_S", 0.5)
-    monkeypatch.setattr(Slack, "wait", lambda *_: Gap.FOUND)  # because four cameras may leave none on a busy machine
+    # because four cameras may leave none on a busy machine
+    monkeypatch.setattr(Slack, "wait", lambda *_, **__: Gap.FOUND)
     cameras = [f"cam-{number}" for number in range(1, 5)]
     pair = Pair(new_dummies(lines=dict.fromkeys(cameras, "line-1")), runtime)
     pair.run(mode)

@@ -47,16 +47,16 @@ ALERT: Final = "web_unavailable"
 CONSOLE: Final = "\0console/"
 """Start of the reply topics of the console's commands; no topic of a broker can hold NUL."""
 _MODULE: Final = "agent.web.web_process"
-_LIBRARIES: Final = ("starlette", "uvicorn", "grpclib", "google.protobuf")
+_LIBRARIES: Final = ("starlette", "uvicorn", "grpclib", "google.protobuf", "PIL")
 _BEAT_DEADLINE_S: Final = 10.0
 _EXTRA: Final = (
     "the extra `web` is not installed: pip install 'changeover[web]', or take [web] out of the configuration"
 )
 _ENVIRONMENT: Final = {
-    "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 26),  # because a small file may hold a picture of gigabytes
     "MALLOC_ARENA_MAX": "1",  # because malloc_trim gives back the top of the main arena only
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
+    # Because pages that each request gives back and takes again cost more than its HTTP; the process trims when idle.
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
 }
 
 

@@ -1,8 +1,9 @@
 """Tensors as JSON: bounded by their shape before anything is made of the text, so that it stays in proportion."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -10,9 +11,6 @@ from agent.messages.web import byte_elements
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.tensors import BYTES, Tensor, shown
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_BYTES: Final = 4 << 20
 """JSON of a request, and bytes of an answer's tensors that are wanted as JSON: a number takes ten times its size while
@@ -36,7 +34,7 @@ def of_text(name: str, datatype: str, shape: Sequence[int], text: bytes) -> Tens
     flat = text.translate(None, _BRACKETS)
     if not count and not flat.strip(b","):  # lists without an element, such as [[], []] of shape [2, 0]
         flat = b""
-    raw = b"".join(part.tobytes() for part in _parts(name, datatype, flat))
+    raw = b"".join(_parts(name, datatype, flat))
     return tensors.checked(name, datatype, shape, raw)
 
 
@@ -44,10 +42,10 @@ def to_values(tensor: Tensor) -> list[Any]:
     """Return a tensor's elements as flat JSON values. Raises RequestError for one that JSON cannot hold."""
     if tensor.datatype == BYTES:
         return [one.decode("utf-8", "replace") for one in tensors.split(tensor.raw, tensor.name)]
-    array = tensors.as_array(tensor).ravel()
-    if not _is_finite(array):
+    values = tensors.values_of(tensor)
+    if not _are_finite(tensor.datatype, values):
         raise invalid(f"outputs: {shown(tensor.name)} holds NaN or infinity: ask for it as binary data")
-    return cast("list[Any]", array.tolist())
+    return values
 
 
 def require_small(outputs: Sequence[Tensor]) -> None:
@@ -57,8 +55,8 @@ def require_small(outputs: Sequence[Tensor]) -> None:
         raise invalid(f"outputs: {names} have more than {MOST_BYTES >> 20} MiB: ask for them as binary data")
 
 
-def _parts(name: str, datatype: str, text: bytes) -> Iterator["NDArray[Any]"]:
-    """Yield the array of each piece of a flat text, so that no list holds all its numbers."""
+def _parts(name: str, datatype: str, text: bytes) -> Iterator[bytes]:
+    """Yield the elements of each piece of a flat text, so that no list holds all its numbers."""
     kind: Any = list[float] if datatype.startswith("FP") else list[bool] if datatype == "BOOL" else list[int]
     at = 0
     while at < len(text):
@@ -68,10 +66,9 @@ def _parts(name: str, datatype: str, text: bytes) -> Iterator["NDArray[Any]"]:
             numbers = msgspec.json.decode(b"[%s]" % text[at:end], type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise _irregular(name, datatype) from None
-        array = tensors.array_of(name, datatype, numbers)
-        if not _is_finite(array):
+        if not _are_finite(datatype, numbers):
             raise tensors.beyond(name, datatype)
-        yield array
+        yield tensors.packed(name, datatype, numbers)
         at = end + 1
 
 
@@ -111,10 +108,8 @@ def _require_regular(name: str, count: int, lists: bytes) -> None:
         raise invalid(f"inputs: {shown(name)}: JSON nesting depth exceeds maximum allowed limit ({_DEEPEST})")
 
 
-def _is_finite(array: "NDArray[Any]") -> bool:
-    import numpy as np  # noqa: PLC0415 - 12 MB that only a gateway in use needs
-
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+def _are_finite(datatype: str, numbers: Sequence[Any]) -> bool:
+    return not datatype.startswith("FP") or all(map(math.isfinite, numbers))
 
 
 def _miscounted(name: str, count: int) -> RequestError:

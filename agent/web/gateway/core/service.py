@@ -14,12 +14,13 @@ import msgspec
 from agent.messages.web import byte_elements
 from agent.messages.web.open_sides import beyond_bound
 from agent.messages.web.requests import Found, InferPicture, InferTensors, NotInferred, Port, Signature, Tensors
-from agent.web.gateway.core import pictures, tensors
+from agent.web.gateway.core import tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
 from agent.web.gateway.core.counting import Counted, Counting
 from agent.web.gateway.core.faults import RequestError, busy, invalid
 from agent.web.gateway.core.held_bytes import Held, HeldBytes
+from agent.web.gateway.core.pictures.headers import MEDIA, media_of
 from agent.web.gateway.core.tensors import Tensor
 from agent.web.gateway.core.wishes import Wish
 from agent.web.gateway.core.worker_link import Inferred, Numbered, WorkerLink
@@ -152,13 +153,13 @@ class GatewayService:
 
     async def detect(self, client: Client, one: Version, content: bytes, wish: Wish) -> Detected:
         """Find the objects in an encoded picture. Raises RequestError."""
-        if not pictures.media_of(content):
-            raise RequestError("media", f"the body is none of {', '.join(pictures.MEDIA)}")
+        if not media_of(content):
+            raise RequestError("media", f"the body is none of {', '.join(MEDIA)}")
         signature = await self.signature(client, one)
         if not signature.is_detector:
             raise invalid(f"{one.path} takes tensors, no pictures: see /v2/models/{one.path}")
         _require_allowed(wish, signature)
-        return await self._detect(client, one, lambda block: pictures.decode(content, block), wish)
+        return await self._detect(client, one, lambda block: _decode(content, block), wish)
 
     async def infer(self, client: Client, one: Version, inputs: list[Tensor], wish: Wish) -> list[Tensor]:
         """Infer tensors; a detector takes one picture, and its objects are tensors too. Raises RequestError."""
@@ -302,16 +303,27 @@ def _picture_of(inputs: list[Tensor]) -> _Put:
     one = inputs[0]
     if one.datatype == tensors.BYTES:
         found = tensors.split(one.raw, _IMAGE)
-        if len(found) != 1 or not pictures.media_of(found[0]):
-            raise invalid(f"inputs: {_IMAGE!r} as BYTES holds one picture: {', '.join(pictures.MEDIA)}")
-        return lambda block: pictures.decode(found[0], block)
+        if len(found) != 1 or not media_of(found[0]):
+            raise invalid(f"inputs: {_IMAGE!r} as BYTES holds one picture: {', '.join(MEDIA)}")
+        return lambda block: _decode(found[0], block)
     shape = one.shape[1:] if len(one.shape) == _BATCHED and one.shape[0] == 1 else one.shape
     fits = one.datatype == "UINT8" and len(shape) == _BATCHED - 1 and shape[-1] == _BATCHED - 1 and min(shape) > 0
     if not fits:
         found_as = f"{one.datatype} {list(one.shape)}"
         raise invalid(f"inputs: {_IMAGE!r} is {found_as}, expected UINT8 [height, width, 3], or [1, height, width, 3]")
-    picture = one._replace(shape=shape)
-    return lambda block: pictures.put(tensors.as_array(picture)[..., ::-1], block)
+    return lambda block: _put(one.raw, (shape[1], shape[0]), block)
+
+
+def _decode(content: bytes, block: memoryview) -> tuple[_Size, _Size]:
+    from agent.web.gateway.core.pictures import decoding  # noqa: PLC0415 - as its docstring says
+
+    return decoding.decode(content, block)
+
+
+def _put(pixels: bytes | memoryview, size: _Size, block: memoryview) -> tuple[_Size, _Size]:
+    from agent.web.gateway.core.pictures import decoding  # noqa: PLC0415 - as its docstring says
+
+    return decoding.put(pixels, size, block)
 
 
 def _as_tensors(found: Detected, signature: Signature, wanted: tuple[str, ...]) -> list[Tensor]:

@@ -1,17 +1,15 @@
 """Tensors of requests and answers, as both transports carry them: raw bytes, little-endian, in C order."""
 
 import math
+import struct
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from agent.messages.web import byte_elements
 from agent.messages.web.open_sides import OPEN
 from agent.messages.web.requests import Datatype, Port, TensorAt
 from agent.processes.slots.request_memory import BLOCK_BYTES, aligned
 from agent.web.gateway.core.faults import RequestError, invalid
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SIZES: Final = {
     "BOOL": 1,
@@ -29,9 +27,12 @@ SIZES: Final = {
     "BF16": 2,
 }
 """Bytes of an element; those of BYTES differ."""
-_NUMPY: Final = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
-    f"{word}{8 * size}": f"<{letter}{size}" for word, letter in (("INT", "i"), ("UINT", "u")) for size in (1, 2, 4, 8)
+_LETTERS: Final = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
+    f"{word}{bits}": letter
+    for word, letters in (("INT", "bhiq"), ("UINT", "BHIQ"))
+    for bits, letter in zip((8, 16, 32, 64), letters, strict=True)
 }
+"""Of `struct`, which packs numbers without the 14 MB of numpy."""
 BYTES: Final = "BYTES"
 _MOST_SIDES: Final = 16
 _LARGEST: Final = 2**63 - 1
@@ -112,26 +113,21 @@ def of_raw(ports: tuple[Port, ...], raw: bytes, model: str) -> Tensor:
 def of_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Sequence[Any]) -> Tensor:
     """Return the tensor of flat numbers of its kind. Raises RequestError("invalid")."""
     require_typed(name, datatype)
-    return checked(name, datatype, shape, array_of(name, datatype, numbers).tobytes())
+    return checked(name, datatype, shape, packed(name, datatype, numbers))
 
 
 def require_typed(name: str, datatype: str) -> None:
     """Raise RequestError("invalid") where numbers of a datatype cannot be given one by one."""
-    if datatype not in _NUMPY:
+    if datatype not in _LETTERS:
         raise invalid(f"inputs: {shown(name)} has datatype {datatype[:32]!r}, whose data must be binary, or is unknown")
 
 
-def array_of(name: str, datatype: str, numbers: Sequence[Any]) -> "NDArray[Any]":
-    """Return numbers as an array, none of them changed but by rounding of floats. Raises RequestError("invalid")."""
-    import numpy as np  # noqa: PLC0415 - 12 MB that only a gateway in use needs
-
-    wanted = np.dtype(_NUMPY[datatype])
-    if wanted.kind in "iu" and numbers:  # as Python's own, because numpy has no kind for all of int64 and uint64
-        limits = np.iinfo(wanted)
-        if min(numbers) < limits.min or max(numbers) > limits.max:
-            raise beyond(name, datatype)
-    with np.errstate(over="ignore"):
-        return np.array(numbers, wanted)
+def packed(name: str, datatype: str, numbers: Sequence[Any]) -> bytes:
+    """Return the elements of numbers, floats rounded. Raises RequestError("invalid")."""
+    try:
+        return struct.pack(f"<{len(numbers)}{_LETTERS[datatype]}", *numbers)
+    except (struct.error, OverflowError):
+        raise beyond(name, datatype) from None
 
 
 def beyond(name: str, datatype: str) -> RequestError:
@@ -144,14 +140,12 @@ def shown(name: str) -> str:
     return repr(name[:64])
 
 
-def as_array(tensor: Tensor) -> "NDArray[Any]":
-    """Return a view of a tensor's elements. Raises RequestError("unsupported") where numpy has no such type."""
-    import numpy as np  # noqa: PLC0415 - 12 MB that only a gateway in use needs
-
-    kind = _NUMPY.get(tensor.datatype)
-    if kind is None:
+def values_of(tensor: Tensor) -> list[Any]:
+    """Return a tensor's elements as Python's. Raises RequestError("unsupported") for a datatype without such."""
+    letter = _LETTERS.get(tensor.datatype)
+    if letter is None:
         raise RequestError("unsupported", f"{shown(tensor.name)} is {tensor.datatype[:32]}: ask for it as binary data")
-    return np.frombuffer(tensor.raw, kind).reshape(tensor.shape)
+    return list(struct.unpack(f"<{len(tensor.raw) // SIZES[tensor.datatype]}{letter}", tensor.raw))
 
 
 def place(tensors: Iterable[Tensor], block: memoryview) -> tuple[TensorAt, ...]:
@@ -159,7 +153,7 @@ def place(tensors: Iterable[Tensor], block: memoryview) -> tuple[TensorAt, ...]:
     placed: list[TensorAt] = []
     offset = 0
     for one in tensors:
-        if one.datatype not in _NUMPY and one.datatype != BYTES:
+        if one.datatype not in _LETTERS and one.datatype != BYTES:
             raise RequestError("unsupported", f"inputs: {shown(one.name)} is {one.datatype}, which no model here takes")
         size = len(one.raw)
         if offset + size > BLOCK_BYTES:

@@ -2,13 +2,15 @@
 
 import asyncio
 import zlib
+from functools import partial
+from io import BytesIO
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from agent.web.gateway.core.faults import RequestError, invalid
 from agent.web.gateway.core.held_bytes import Held
-from agent.web.gateway.core.service import MOST_BYTES
+from agent.web.gateway.core.service import MOST_BYTES, GatewayService
 
 _WHOLE_S: Final = 30.0
 """Time for a whole body."""
@@ -19,7 +21,7 @@ _MOST_MEMBERS: Final = 16
 """A gzip body may be several files in a row; each costs a copy of what is behind it."""
 
 
-async def body_of(request: Request, held: Held, most_bytes: int = MOST_BYTES) -> bytes:
+async def body_of(request: Request, held: Held, service: GatewayService, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the whole body, decompressed; it is held then. Raises RequestError for one that is too large or slow."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"identity", "", *_WINDOWS}:
@@ -28,17 +30,17 @@ async def body_of(request: Request, held: Held, most_bytes: int = MOST_BYTES) ->
     if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
     held.resize(length if length is not None and coding not in _WINDOWS else most_bytes)
-    come = bytearray()
+    come = BytesIO()
     try:
-        await held.moving(_read(request, come, most_bytes), lambda: len(come), _WHOLE_S)
+        await held.moving(_read(request, come, most_bytes), come.tell, _WHOLE_S)
     except (TimeoutError, asyncio.TimeoutError):
         raise invalid(f"the body did not come within {_WHOLE_S:g} s") from None
     except ClientDisconnect:
         raise invalid("the client went away") from None
-    content = bytes(come)
-    come.clear()
+    content = come.getvalue()  # the same bytes, not a copy
+    come.close()
     if coding in _WINDOWS:
-        content = _decompressed(content, coding, most_bytes)  # and nothing holds the compressed one
+        content = await service.aside(most_bytes, partial(_decompressed, content, coding, most_bytes))
     held.resize(len(content))
     return content
 
@@ -48,10 +50,10 @@ def whole(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
-async def _read(request: Request, come: bytearray, most_bytes: int) -> None:
+async def _read(request: Request, come: BytesIO, most_bytes: int) -> None:
     async for chunk in request.stream():
-        come += chunk
-        if len(come) > most_bytes:
+        come.write(chunk)
+        if come.tell() > most_bytes:
             raise _too_large(most_bytes)
 
 

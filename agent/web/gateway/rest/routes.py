@@ -51,7 +51,7 @@ class Asked:
 
     async def body(self, most_bytes: int = MOST_BYTES) -> bytes:
         """Return the body. Raises RequestError."""
-        return await body_of(self.request, self._admitted.held, most_bytes)
+        return await body_of(self.request, self._admitted.held, self.service, most_bytes)
 
     async def json(self, kind: type[_Body], wrong: str = "") -> _Body:
         """Return a small body, an object of JSON or nothing. Raises RequestError, of `wrong` for other values."""
