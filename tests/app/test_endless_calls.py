@@ -20,6 +20,7 @@ class Watched:
 
     spent_s: float = 100.0
     told_s: float = 50.0
+    part: int = 1
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Watched:
         self.spent_s += spent_s
         self.told_s += 0.25 * beats
         call = Call(since_s, is_request, self.told_s)
-        self._calls.look("press", pid, call, turn_s, is_hung=is_hung)
+        self.part = self._calls.look("press", pid, call, turn_s, is_hung=is_hung)
         return list(self.told)
 
 
@@ -71,7 +72,9 @@ def test_a_call_that_computes_on_and_on_is_lowered_once_until_it_returns(watched
     assert watched.look(0.02) == []
     assert watched.look(beats=True) == ENDLESS
     assert watched.look(5.0, beats=True) == []
+    assert watched.part == 60
     assert watched.look(since_s=0.0, beats=True) == ["restored"]
+    assert watched.part == 1
     assert watched.look() == []
 
 
@@ -118,6 +121,7 @@ def test_time_without_a_call_is_nobodys(watched: Watched) -> None:
 
 def test_a_worker_that_hangs_without_a_word_keeps_a_tenth_because_it_may_be_an_import(watched: Watched) -> None:
     assert watched.look(since_s=0.0, is_hung=True) == HUNG
+    assert watched.part == 10
     assert watched.look(since_s=0.0) == ["restored"]
 
 

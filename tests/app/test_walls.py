@@ -105,7 +105,7 @@ def test_a_refusal_in_the_middle_leaves_all_as_it_was(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_has_a_tenth_of_its_weight_until_the_next_one(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     walls = tree.walls()
-    walls.restrain("press", is_restrained=True)
+    walls.restrain("press", 10)
     assert [tree.holds(f"group-{group}/cpu.weight") for group in WEIGHTS] == ["100", "5"]
     walls.admit("press", 4242)
     assert tree.holds("group-press/cpu.weight") == "50"

@@ -110,7 +110,7 @@ def test_the_kernel_kills_a_worker_at_its_wall_and_nobody_else(cgroup: Cgroup, p
 def test_a_worker_that_hangs_leaves_the_processor_to_the_others(cgroup: Cgroup, plant: RunningAgent) -> None:
     mark = len(plant.heard)
     cgroup.machine.run("sh", "-c", f"kill -STOP {cgroup.worker('press')}")
-    cgroup.machine.until(lambda: cgroup.holds("group-press/cpu.weight").split() == ["1"], "restrained")
+    cgroup.machine.until(lambda: cgroup.holds("group-press/cpu.weight").split() == ["5"], "restrained")
     lost_and_back(plant, mark)
     assert cgroup.holds("group-press/cpu.weight").split() == ["50"]
     assert not plant.on("line/line-1/ready", mark)

@@ -18,6 +18,8 @@ _LEAST_S: Final = 0.2
 """Processor time that each inference may take, because that of a fast model may wait for memory or a disk."""
 _HUNG_BY: Final = 10
 """Nice values for a tenth of its time; no less, because what hangs may be an import that must end."""
+_PARTS: Final = {_HUNG_BY: 10, LEAST: 60}
+"""Divisor of the weight of a thread that is lowered by so many nice values."""
 _CORES: Final = len(os.sched_getaffinity(0))
 
 
@@ -43,6 +45,7 @@ class _Watched:
     last_s: float
     """Processor time at the last look."""
     lowered: Lowered | None = None
+    part: int = 1
 
 
 class EndlessCalls:
@@ -59,8 +62,8 @@ class EndlessCalls:
         self._lower: Final = lower
         self._calls: Final[dict[str, _Watched]] = {}
 
-    def look(self, group: str, pid: int | None, call: Call, turn_s: float, *, is_hung: bool) -> bool:
-        """Look at a worker again; return True while it is lowered.
+    def look(self, group: str, pid: int | None, call: Call, turn_s: float, *, is_hung: bool) -> int:
+        """Look at a worker again; return by what its weight is divided while it is lowered, else 1.
 
         `call` is what its last heartbeat told. `turn_s`: what an inference for each of its streams usually takes
         together; where it is 0, as for a request, only one that `is_hung` is lowered, whatever it is seen to take.
@@ -72,9 +75,9 @@ class EndlessCalls:
             self._ended(group, watched)
             watched = None
         if not is_present or pid is None:
-            return False
+            return 1
         if watched is not None and watched.lowered is not None:
-            return True
+            return watched.part
         spent = self._spent(pid)
         if watched is None:
             self._calls[group] = watched = _Watched(pid, since_s, call.told_s, spent, spent)
@@ -85,8 +88,9 @@ class EndlessCalls:
         watched.last_s = spent
         if is_endless or is_hung:
             _log.warning("event=worker_lowered group=%s pid=%d endless=%s", group, pid, is_endless)
-            watched.lowered = self._lower(pid, LEAST if is_endless else _HUNG_BY)
-        return watched.lowered is not None
+            by = LEAST if is_endless else _HUNG_BY
+            watched.lowered, watched.part = self._lower(pid, by), _PARTS[by]
+        return watched.part
 
     def _ended(self, group: str, watched: _Watched) -> None:
         del self._calls[group]

@@ -12,8 +12,6 @@ _log: Final = logging.getLogger(__name__)
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CONTROLLERS: Final = ("cpu", "memory")
-_RESTRAINED: Final = 10
-"""Part of its weight that a restrained group keeps; no less, because what hangs may be an import that must end."""
 _OWN: Final = "control"
 """Leaf of control and of the cameras, because processes may only be in leaves."""
 _NO_CGROUPS: Final = "this system has no cgroup v2"
@@ -34,7 +32,8 @@ class Walls:
         self._base: Path | None = None
         self._events: Final[dict[str, dict[str, int]]] = {}
         """`memory.events` of each group's cgroup when its worker started."""
-        self._restrained: Final[set[str]] = set()
+        self._parts: Final[dict[str, int]] = {}
+        """What the weight of each group is divided by."""
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
 
@@ -52,15 +51,13 @@ class Walls:
         if self._base is not None:
             self._write(self._base / _leaf(group) / "cgroup.procs", str(pid))
             self._events[group] = self._memory_events(group)
-            self.restrain(group, is_restrained=False)
+            self.restrain(group, 1)
 
-    def restrain(self, group: str, *, is_restrained: bool) -> None:
-        """Let a group have a tenth of its weight, or all of it again."""
-        if self._base is not None and is_restrained != (group in self._restrained):
-            (self._restrained.add if is_restrained else self._restrained.discard)(group)
-            weight = self._cpu_weights[group]
-            weight = max(1, weight // _RESTRAINED) if is_restrained else weight
-            self._write(self._base / _leaf(group) / "cpu.weight", str(weight))
+    def restrain(self, group: str, part: int) -> None:
+        """Divide the weight of a group by `part`; 1 gives it all of it again."""
+        if self._base is not None and part != self._parts.get(group, 1):
+            self._parts[group] = part
+            self._write(self._base / _leaf(group) / "cpu.weight", str(max(1, self._cpu_weights[group] // part)))
 
     def reached(self, group: str) -> str:
         """Return that the kernel killed processes of a group at its memory limit since its worker started; else ""."""

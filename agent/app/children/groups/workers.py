@@ -154,8 +154,9 @@ class Workers:
             return
         for group, child in self._children.items():
             pid, call = self._supervisor.pid(child), self._supervisor.call(child)
-            is_lowered = self._calls.look(group, pid, call, turns_s.get(group, 0.0), is_hung=group in self._hung)
-            self._walls.restrain(group, is_restrained=is_lowered)
+            # A nice value counts within its cgroup only, so the cgroup is lowered, too.
+            part = self._calls.look(group, pid, call, turns_s.get(group, 0.0), is_hung=group in self._hung)
+            self._walls.restrain(group, part)
         if self._ledger.tick():
             self._set_walls()
         if self._walls.missing:
