@@ -31,6 +31,8 @@ from agent.settings import Settings
 HOSTS: Final = Path("/etc/hosts")
 _BOARDS: Final = ("/proc/device-tree/model", "/sys/class/dmi/id/product_name")
 _RUNTIMES: Final = ("openvino", "onnxruntime", "torch", "ultralytics", "tensorrt")
+_SERVES: Final = ("starlette", "uvicorn", "wsproto", "grpclib", "protobuf", "pillow")
+"""Packages of the extra `web`."""
 _COMPUTE_MODULE: Final = "agent.inference.processors.probe_process"
 _COMPUTE_DEADLINE_S: Final = 60.0
 """Timeout of the processor check; long, because a driver may load its modules at the first call."""
@@ -73,7 +75,7 @@ def try_binds(settings: Settings) -> Iterator[Finding]:
 
 def _web(settings: Settings) -> Iterator[Finding]:
     """Yield what keeps `[web]` from being served, or clients from being let in."""
-    missing = [name for name in ("starlette", "uvicorn", "grpclib", "protobuf") if not version_of(name)]
+    missing = [name for name in _SERVES if not version_of(name)]
     if settings.web.is_on and missing:
         yield fail("web", f"the extra `web` lacks {', '.join(missing)}: pip install 'changeover[web]'")
     if settings.web.is_on and (lacking := missing_walls()):

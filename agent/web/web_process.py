@@ -28,7 +28,7 @@ from agent.web.serving.http_server import HttpServer
 from agent.web.serving.parts import WebParts
 from agent.web.serving.servers import Servers, Told
 
-_LIBRARIES: Final = ("starlette", "uvicorn", "grpclib", "protobuf")
+_LIBRARIES: Final = ("starlette", "uvicorn", "wsproto", "grpclib", "protobuf", "pillow")
 _TURN_S: Final = 1.0
 """Interval at which the event loop shows that it turns; control kills a process whose loop hangs."""
 
