@@ -15,7 +15,15 @@ from agent.web.console.acts import ACTS
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "agent" / "web" / "console" / "files"
 LANGUAGES = sorted((FILES / "lang").glob("*.json"))
-WORDS = {path.stem: json.loads(path.read_text()) for path in LANGUAGES}
+
+
+def once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    keys = [key for key, _ in pairs]
+    assert len(set(keys)) == len(keys), sorted(key for key in keys if keys.count(key) > 1)
+    return dict(pairs)
+
+
+WORDS = {path.stem: json.loads(path.read_text(), object_pairs_hook=once) for path in LANGUAGES}
 
 
 def test_each_language_has_the_same_words_and_blanks() -> None:
