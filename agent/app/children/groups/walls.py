@@ -33,7 +33,7 @@ class Walls:
         self._events: Final[dict[str, dict[str, int]]] = {}
         """`memory.events` of each group's cgroup when its worker started."""
         self._parts: Final[dict[str, int]] = {}
-        """What the weight of each group is divided by."""
+        """Divisor of each restrained group's weight."""
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
 
