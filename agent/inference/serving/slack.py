@@ -82,9 +82,11 @@ class _Stream:
             # A stall of seconds would else keep guests out for a minute.
             took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
-            overlap_ns = max(0, until_ns - offered_ns)
+            overlap_ns = min(took_ns, max(0, until_ns - offered_ns))
             self.lateness.frame(now_ns, took_ns, is_after_guest=self.has_guest, overlap_ns=overlap_ns)
-            self.has_guest = False
+        else:
+            self.lateness.untimed_frame(is_after_guest=self.has_guest)
+        self.has_guest = False
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -174,8 +176,9 @@ class Slack:
     def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
         """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`
-        on the same thread. Returns another result at `deadline_ns` (monotonic).
+        With `may_delay` it need not end before that, except while a frame without a guest is awaited. The caller of a
+        wait that returns FOUND calls `spent` or `unused` on the same thread. Returns another result at `deadline_ns`
+        (monotonic).
         """
         last = Gap.NONE
         with self._changed:
@@ -223,7 +226,10 @@ def _gap(streams: list[_Stream], needed_ns: float, now_ns: int, *, may_delay: bo
     """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
     if any(one.in_flight or one.is_waiting() for one in streams):
         return Gap.NONE
-    is_paid = all(one.lateness.is_paid for one in streams if one.is_paced)
+    paced = [one.lateness for one in streams if one.is_paced]
+    is_paid = all(one.is_paid for one in paced)
+    # Beside a comparison each frame of the line's own model may follow a guest, and requests would starve.
+    may_delay = may_delay and not any(one.awaits_frame for one in paced)
     until_ns = min((one.due_ns + one.lateness.reach_ns(one.period_ns, saved=True) for one in streams), default=math.inf)
     if may_delay or (is_paid and needed_ns <= max(0.0, until_ns - now_ns)):
         return Gap.FOUND
