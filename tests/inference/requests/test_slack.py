@@ -397,3 +397,25 @@ def test_a_frame_that_stalled_tells_little_of_what_guests_cost() -> None:
         slack.ended("cam-1", number)
     assert slack.has_room(64 * MS)
     assert not slack.has_room(65 * MS)
+
+
+def test_a_gap_that_was_given_back_hides_no_guest_before_it() -> None:
+    slack, clock = paced(takes_ms=40, frames=64)
+    assert slack.wait(MS, clock.ns) is Gap.FOUND
+    slack.spent(clock.ns - MS)
+    assert fits(slack, clock, 1)
+    clock.ns += 60 * MS
+    slack.began("cam-1", 64, clock.ns)
+    clock.ns += 90 * MS
+    slack.ended("cam-1", 64)
+    assert slack.wait(MS, clock.ns) is Gap.UNPAID
+
+
+def test_frames_in_flight_are_counted_for_the_model_that_infers_them() -> None:
+    slack, clock = paced(takes_ms=40, frames=64)
+    clock.ns += 60 * MS
+    slack.began("cam-1", 64, clock.ns)
+    clock.ns += PERIOD
+    slack.began("cam-1", 65, clock.ns, "other")
+    slack.ended("cam-1", 64)
+    assert slack.has_room(99 * MS), "of the other model nothing is known"
