@@ -258,8 +258,8 @@ class LineComparison:
         if self._finds_gap(needed_s):
             return True
         if may_delay:
-            return self._finds_gap()
-        if self._serves(entry) or not self._may_disturb(model) or not self._finds_gap():
+            return self._finds_gap(needed_s, may_delay=True)
+        if self._serves(entry) or not self._may_disturb(model) or not self._finds_gap(needed_s, may_delay=True):
             return False
         self._disturbed_ns = time.monotonic_ns()
         return True
@@ -270,14 +270,14 @@ class LineComparison:
         is_time = since_ns >= _UNDISTURBED_PERIODS * self._pace()[0]
         return is_time and model.processor.processor == "cpu" and priorities.can_return()
 
-    def _finds_gap(self, needed_s: float | None = None) -> bool:
-        """Wait for a gap so long; without `needed_s`, for any."""
+    def _finds_gap(self, needed_s: float, *, may_delay: bool = False) -> bool:
+        """Wait for a gap so long; with `may_delay`, for any."""
         slack = self._parts.slack
-        needed_ns, deadline_ns = (needed_s or 0.0) * 1e9, slack.clock_ns() + _PATIENCE_NS
-        found = slack.wait(needed_ns, deadline_ns, may_delay=needed_s is None)
-        if found is Gap.FOUND and self._is_over:
+        found = slack.wait(needed_s * 1e9, slack.clock_ns() + _PATIENCE_NS, may_delay=may_delay)
+        is_over = self._is_over
+        if found is Gap.FOUND and is_over:
             slack.unused()
-        return found is Gap.FOUND and not self._is_over
+        return found is Gap.FOUND and not is_over
 
     def _serves(self, entry: Entry[Model]) -> bool:
         """Return True for a model whose next frame may be due, which would wait for its inference in slack."""
@@ -323,11 +323,15 @@ class LineComparison:
         if isinstance(stable.top, list) or isinstance(candidate.top, list):
             return  # because the best class of a whole picture has no place in it
         move, found = move_of(frame.number), list[float | None]()
+        try:
+            pixels = moved(frame.pixels, move)  # before the waits, because a gap that was found is to be used
+        except Exception:  # noqa: BLE001 - as in `_compare`
+            return
         for entry, answer in ((self._parts.line.active, stable), (self._parts.entry, candidate)):
             if entry is None or not self._wait_for_slack(entry):
                 return
             try:
-                again = self._answer_in_slack(entry, moved(frame.pixels, move))
+                again = self._answer_in_slack(entry, pixels)
             except Exception as error:  # noqa: BLE001 - as in `_compare`
                 if entry is self._parts.entry:
                     self._failed(error)

@@ -20,10 +20,14 @@ _COST: Final = 0.2
 """Most that guests cost a frame on the average, as a share of what it usually takes."""
 _SAVED: Final = 1.0
 """Most time that is saved for guests, in frames."""
+_OWED: Final = 7.0
+"""Most time that guests owe, in frames: with `_COST` it is paid in 35 frames, as one slow frame is."""
 _MOST, _FEWER, _NONE, _LEAST = 0.25, 0.0, -0.5, -1.5
 """Slow frames saved: at most; below which guests end before the offer; below which none begins; at the least."""
 _IN_A_ROW: Final = 32
 """Frames after guests before one without a guest is waited for, because the line may have changed."""
+_UNTIMED: Final = 100
+"""Frames without a guest, none timed, after which no timed one is waited for: a canary's share may leave one in 100."""
 _OVERLAPPED: Final = 32
 """Frames beside guests that tell what such a time costs."""
 _OVERLAP: Final = 0.1
@@ -64,6 +68,8 @@ class Lateness:
         self._saved_frames = 0.0
         self._measured = 0
         self._in_a_row = 0
+        self._untimed = 0
+        """Frames without a guest since the last timed one."""
 
     @property
     def usual_ns(self) -> float:
@@ -73,7 +79,12 @@ class Lateness:
     @property
     def is_paid(self) -> bool:
         """True where a guest may begin."""
-        return self._saved_ns >= 0 and self._saved_frames > _NONE and self._in_a_row < _IN_A_ROW
+        return self._saved_ns >= 0 and self._saved_frames > _NONE and not self.awaits_frame
+
+    @property
+    def awaits_frame(self) -> bool:
+        """True while no guest may begin before a frame without one was timed."""
+        return self._in_a_row >= _IN_A_ROW
 
     def reach_ns(self, period_ns: float, *, saved: bool = False) -> float:
         """Return the time by which a guest may reach beyond the offer of a frame that comes each `period_ns`.
@@ -81,15 +92,16 @@ class Lateness:
         It costs at most half the gap, so that a frame which is late ends before the next one comes; with `saved`, no
         more than was saved.
         """
-        most_ns = min((1 + _LONGER) * self._slow_ns - self._usual_ns, (period_ns - self._usual_ns) / 2)
+        longest_ns = (1 + _LONGER) * self._slow_ns
+        most_ns = min(longest_ns - self._usual_ns, (period_ns - self._usual_ns) / 2, _SAVED * self._usual_ns)
         if saved:
             most_ns = min(most_ns, self._saved_ns if self._saved_frames >= _FEWER else 0.0)
         return max(0.0, most_ns) / self._cost()
 
     def frame(self, ended_ns: int, took_ns: float, *, is_after_guest: bool, overlap_ns: float) -> None:
         """Record a frame's time from its offer to its inference's end, `overlap_ns` of it beside a guest."""
-        self._saved_ns = min(self._saved_ns + _COST * self._usual_ns, _SAVED * self._usual_ns)
-        self._saved_frames = min(self._saved_frames + _ALLOWED, _MOST)
+        self._grant()
+        self._untimed = 0
         if not is_after_guest or len(self._alone) < _FEWEST:
             self._alone.append(_Frame(ended_ns, took_ns))
             self._measure()
@@ -97,6 +109,14 @@ class Lateness:
         self._charge(took_ns)
         if overlap_ns >= _OVERLAP * self._usual_ns:
             self._overlapped.append((overlap_ns, took_ns - self._usual_ns))
+
+    def untimed_frame(self, *, is_after_guest: bool) -> None:
+        """Record a frame that the line's model did not infer: a candidate's, or one that was torn or failed."""
+        self._grant()
+        if not is_after_guest:
+            self._untimed += 1
+        if self._untimed >= _UNTIMED:
+            self._in_a_row = 0
 
     def guest_ran(self, began_ns: int) -> None:
         """Charge the frames that a long guest was beside, from the second one on."""
@@ -111,8 +131,12 @@ class Lateness:
         self._measured += 1
         self._in_a_row = 0
 
+    def _grant(self) -> None:
+        self._saved_ns = min(self._saved_ns + _COST * self._usual_ns, _SAVED * self._usual_ns)
+        self._saved_frames = min(self._saved_frames + _ALLOWED, _MOST)
+
     def _charge(self, took_ns: float) -> None:
-        self._saved_ns -= took_ns - self._usual_ns
+        self._saved_ns = max(self._saved_ns - (took_ns - self._usual_ns), -_OWED * self._usual_ns)
         if took_ns > (1 + _LONGER) * self._slowest_ns:
             self._saved_frames = max(self._saved_frames - 1, _LEAST)
         self._in_a_row += 1

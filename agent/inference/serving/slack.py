@@ -38,7 +38,7 @@ class Gap(Enum):
 
 
 _TELLING: Final = (Gap.FOUND, Gap.UNPAID, Gap.TOO_SHORT, Gap.NONE)
-"""What a look tells of a wait: the first of these counts."""
+"""Order in which results of looks count."""
 
 
 @dataclass
@@ -49,14 +49,16 @@ class _Stream:
     offered_ns: int = 0
     period_ns: float = 0.0
     ended_ns: int = 0
-    in_flight: dict[int, int] = field(default_factory=dict)
-    """Times of offer by number."""
+    in_flight: dict[int, tuple[int, Lateness]] = field(default_factory=dict)
+    """Times of offer by number, each with the account of the frame's model."""
     model: str = ""
     lateness: Lateness = field(default_factory=Lateness)
     has_guest: bool = False
     """A guest has begun or ended since the last frame's end."""
     guest_ended_ns: int | None = None
     """End of the newest guest's network; None while it runs."""
+    before_guest: tuple[bool, int | None] = (False, None)
+    """What both were before the newest guest."""
 
     @property
     def due_ns(self) -> float:
@@ -74,17 +76,19 @@ class _Stream:
         return self.period_ns + self.reach_ns - self.lateness.usual_ns if self.period_ns else math.inf
 
     def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
-        offered_ns = self.in_flight.pop(number, None)
-        if offered_ns is None:
+        if number not in self.in_flight:
             return
+        offered_ns, lateness = self.in_flight.pop(number)
         self.ended_ns = now_ns
         if is_inferred:
             # A stall of seconds would else keep guests out for a minute.
             took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
-            overlap_ns = max(0, until_ns - offered_ns)
-            self.lateness.frame(now_ns, took_ns, is_after_guest=self.has_guest, overlap_ns=overlap_ns)
-            self.has_guest = False
+            overlap_ns = min(took_ns, max(0, until_ns - offered_ns))
+            lateness.frame(now_ns, took_ns, is_after_guest=self.has_guest, overlap_ns=overlap_ns)
+        else:
+            lateness.untimed_frame(is_after_guest=self.has_guest)
+        self.has_guest, self.before_guest = False, (False, None)
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -129,7 +133,7 @@ class Slack:
             if model != one.model:
                 one.model, one.lateness = model, Lateness()
             one.number, one.offered_ns = number, offered_ns
-            one.in_flight[number] = offered_ns
+            one.in_flight[number] = offered_ns, one.lateness
 
     def ended(self, stream: str, number: int, *, is_inferred: bool = True) -> None:
         """Record that a taken frame's inference has ended, or was given up, whose time tells nothing."""
@@ -156,7 +160,7 @@ class Slack:
         with self._changed:
             if self._is_guest():
                 for one in self._streams.values():
-                    one.has_guest = False
+                    one.has_guest, one.guest_ended_ns = one.before_guest
                 self._guest_until_ns = 0.0
                 self._changed.notify_all()
 
@@ -174,8 +178,9 @@ class Slack:
     def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
         """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
-        With `may_delay` it need not end before that. The caller of a wait that returns FOUND calls `spent` or `unused`
-        on the same thread. Returns another result at `deadline_ns` (monotonic).
+        With `may_delay` it need not end before that, except while a frame without a guest is awaited. The caller of a
+        wait that returns FOUND calls `spent` or `unused` on the same thread. Returns another result at `deadline_ns`
+        (monotonic).
         """
         last = Gap.NONE
         with self._changed:
@@ -184,6 +189,8 @@ class Slack:
                 found = self._look(needed_ns, now_ns, may_delay=may_delay)
                 if found is Gap.FOUND:
                     self._guest, self._guest_until_ns = threading.get_ident(), now_ns + 2 * needed_ns + _OVERRUN_NS
+                    for one in self._streams.values():
+                        one.before_guest = one.has_guest, one.guest_ended_ns
                     self._note_guest(None)
                     return found
                 last = min(last, found, key=_TELLING.index)
@@ -223,7 +230,10 @@ def _gap(streams: list[_Stream], needed_ns: float, now_ns: int, *, may_delay: bo
     """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
     if any(one.in_flight or one.is_waiting() for one in streams):
         return Gap.NONE
-    is_paid = all(one.lateness.is_paid for one in streams if one.is_paced)
+    paced = [one.lateness for one in streams if one.is_paced]
+    is_paid = all(one.is_paid for one in paced)
+    # Beside a comparison each frame of the line's own model may follow a guest, and requests would starve.
+    may_delay = may_delay and not any(one.awaits_frame for one in paced)
     until_ns = min((one.due_ns + one.lateness.reach_ns(one.period_ns, saved=True) for one in streams), default=math.inf)
     if may_delay or (is_paid and needed_ns <= max(0.0, until_ns - now_ns)):
         return Gap.FOUND

@@ -170,7 +170,7 @@ class IdleProver:
         if (
             not is_found
             and self._slack.clock_ns() - self._late_ns >= _LATE_EACH_NS
-            and self._finds_gap(0.0, may_delay=True)
+            and self._finds_gap(needed_ns, may_delay=True)
         ):
             is_found, self._late_ns = True, self._slack.clock_ns()
         began_ns = self._slack.clock_ns()

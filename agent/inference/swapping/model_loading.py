@@ -124,7 +124,8 @@ class ModelLoader:
                 file = self._verify(job)
             self._load_predicted(job, file, _ms_since(began_ns), _MOST_CORRECTIONS)
         finally:
-            self._job = None
+            if self._job is job:  # because one that timed out may end while another runs
+                self._job = None
 
     def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
         """Load a verified file; retry up to `corrections` times where its GPU memory was predicted too low."""
@@ -203,10 +204,11 @@ class ModelLoader:
     def release_priority(self) -> LoadPriority:
         """Return the CPU priority of an unload: that of the load under way, which may wait for the memory."""
         job = self._job
-        if job is None:
-            return load_priority.choose(self._idle_cpu.share, self._serving(), set())
-        with job.turn:
-            return self.priority(job)
+        if job is not None:
+            with job.turn:
+                if not job.is_abandoned:
+                    return self.priority(job)
+        return load_priority.choose(self._idle_cpu.share, self._serving(), set())
 
     def _serving(self) -> set[str]:
         return self._cache.serving() | ({_OTHER_GROUPS} if self._cache.guaranteed is not None else set())

@@ -153,3 +153,40 @@ def test_a_line_that_became_slow_is_known_after_the_guests_paused() -> None:
     random.seed(3)
     found = Line().guests(1000, lambda has_guest: 60 + random.random() + 2 * has_guest)
     assert sum(found[-100:]) > 80
+
+
+def test_a_guest_reaches_no_further_than_can_ever_be_saved() -> None:
+    line = Line(*[150.0 if number % 5 == 0 else 50.0 for number in range(256)])
+    assert (line.reach_ms(200), line.reach_ms(200, saved=True)) == (50, 50)
+
+
+def test_one_frame_that_stalled_keeps_guests_out_for_a_while_only() -> None:
+    line = Line(*[10.0] * 64)
+    line.frame(1000, is_after_guest=True)
+    frames = 0
+    while not line.lateness.is_paid:
+        line.frame(10)
+        frames += 1
+    assert 30 <= frames <= 40
+
+
+def test_frames_that_the_lines_model_does_not_infer_pay_as_well() -> None:
+    line = Line()
+    line.frame(80, is_after_guest=True)
+    line.frame(80, is_after_guest=True)
+    for _ in range(140):
+        line.lateness.untimed_frame(is_after_guest=True)
+    assert line.lateness.is_paid
+
+
+def test_a_frame_without_a_guest_is_awaited_while_the_lines_model_infers_some() -> None:
+    line = Line()
+    for _ in range(32):
+        line.frame(40, is_after_guest=True)
+    assert line.lateness.awaits_frame
+    for _ in range(99):
+        line.lateness.untimed_frame(is_after_guest=False)
+    assert line.lateness.awaits_frame
+    line.lateness.untimed_frame(is_after_guest=False)
+    assert not line.lateness.awaits_frame
+    assert line.lateness.is_paid

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from support.waiting import until
 
+from agent.inference.comparing.share import is_of_share
 from agent.inference.serving.slack import Gap, Slack
 
 MS = 1_000_000
@@ -335,3 +336,86 @@ def test_a_paced_stream_beside_it_is_not_delayed() -> None:
     assert fits(slack, clock, 90)
     assert not fits(slack, clock, 150)
     assert not slack.has_room(150 * MS)
+
+
+def canary(share: float, frames: int = 600) -> list[Gap]:
+    """Return what a request of 10 ms finds after each of a canary's frames, when the comparison has had its turn.
+
+    A comparison infers a candidate's frame once more where it may. Frames take 40 ms of 100, and 44 in the canary.
+    """
+    slack, clock = paced(takes_ms=40, frames=64)
+    found = []
+    for number in range(64, 64 + frames):
+        offered_ns = clock.ns = clock.ns - clock.ns % PERIOD + PERIOD
+        is_candidates = is_of_share(number, share)
+        slack.began("cam-1", number, offered_ns)
+        clock.ns += 44 * MS
+        slack.ended("cam-1", number, is_inferred=not is_candidates)
+        if is_candidates and slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND:
+            clock.ns += 20 * MS
+            slack.spent(clock.ns - 20 * MS)
+        found.append(slack.wait(10 * MS, clock.ns))
+        if found[-1] is Gap.FOUND:
+            clock.ns += 10 * MS
+            slack.spent(clock.ns - 10 * MS)
+    return found
+
+
+@pytest.mark.parametrize("share", [0.5, 0.63, 0.7, 0.9, 1.0])
+def test_beside_a_canary_of_any_share_requests_do_not_starve(share: float) -> None:
+    assert canary(share)[-200:].count(Gap.FOUND) > 150
+
+
+def test_a_request_that_needs_more_than_can_be_saved_is_told_so() -> None:
+    clock = Clock()
+    slack = Slack(clock)
+    slack.add("cam-1", lambda: False)
+    for number in range(128):
+        clock.ns = 10_000 * MS + number * 20 * MS
+        slack.began("cam-1", number, clock.ns)
+        clock.ns += (15 if number % 5 == 4 else 5) * MS
+        slack.ended("cam-1", number)
+        found = slack.wait(20.5 * MS, clock.ns)
+        assert number < 64 or found is not Gap.UNPAID
+    assert not slack.has_room(20.1 * MS)
+    assert slack.has_room(19.9 * MS)
+
+
+def test_a_frame_that_stalled_tells_little_of_what_guests_cost() -> None:
+    slack, clock = paced(takes_ms=40, frames=64)
+    first_ns = clock.ns - 40 * MS - 63 * PERIOD
+    for turn in range(16):
+        clock.ns += PERIOD - (clock.ns - first_ns) % PERIOD - 20 * MS
+        assert slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND
+        began_ns = clock.ns
+        clock.ns += 20 * MS
+        number = (clock.ns - first_ns) // PERIOD
+        slack.began("cam-1", number, clock.ns)
+        clock.ns += (9000 if turn == 6 else 20) * MS
+        slack.spent(began_ns)
+        clock.ns += 40 * MS
+        slack.ended("cam-1", number)
+    assert slack.has_room(64 * MS)
+    assert not slack.has_room(65 * MS)
+
+
+def test_a_gap_that_was_given_back_hides_no_guest_before_it() -> None:
+    slack, clock = paced(takes_ms=40, frames=64)
+    assert slack.wait(MS, clock.ns) is Gap.FOUND
+    slack.spent(clock.ns - MS)
+    assert fits(slack, clock, 1)
+    clock.ns += 60 * MS
+    slack.began("cam-1", 64, clock.ns)
+    clock.ns += 90 * MS
+    slack.ended("cam-1", 64)
+    assert slack.wait(MS, clock.ns) is Gap.UNPAID
+
+
+def test_frames_in_flight_are_counted_for_the_model_that_infers_them() -> None:
+    slack, clock = paced(takes_ms=40, frames=64)
+    clock.ns += 60 * MS
+    slack.began("cam-1", 64, clock.ns)
+    clock.ns += PERIOD
+    slack.began("cam-1", 65, clock.ns, "other")
+    slack.ended("cam-1", 64)
+    assert slack.has_room(99 * MS), "of the other model nothing is known"

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from inference.worker.plant import DEADLINE_S, Feeder
 from agent.control.comparisons.totals import added
 from agent.inference.comparing import line_comparison
 from agent.inference.comparing.deadline import deadline_s
+from agent.inference.comparing.line_comparison import LineComparison
 from agent.inference.comparing.memory_growth import MemoryGrowth
 from agent.inference.comparing.share import is_of_share
 from agent.inference.serving.slack import Gap, Slack
@@ -186,6 +188,68 @@ def test_in_a_gap_a_model_whose_frame_may_wait_for_it_keeps_its_priority(
     pair.plant.detect()
     pair.wait_for_counts(lambda counts: counts.again == 1)
     assert priorities == expected
+
+
+def test_an_inference_that_may_delay_frames_says_what_it_needs(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed_ns: list[float] = []
+
+    def wait(_self: Slack, needed: float, _until: int, *, may_delay: bool) -> Gap:
+        if may_delay:
+            needed_ns.append(needed)
+        return Gap.FOUND if may_delay else Gap.TOO_SHORT
+
+    monkeypatch.setattr(Slack, "wait", wait)
+    pair.run("canary")
+    for frame in range(2):
+        pair.plant.detect()
+        pair.wait_for_counts(lambda counts, done=frame + 1: counts.frames == done)  # type: ignore[misc] # a default binds
+    assert needed_ns[-1] > 0, "else the gap would not be its own for so long"
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_gap_that_a_comparison_finds_as_it_ends_is_used_or_given_back(*, is_over: bool) -> None:
+    class Ending:
+        """A comparison that ends just after it was asked whether it has."""
+
+        _parts = SimpleNamespace(slack=Slack())
+        asked = iter([is_over, True])
+
+        @property
+        def _is_over(self) -> bool:
+            return next(self.asked)
+
+    ending: Any = Ending()
+    is_used = LineComparison._finds_gap(ending, 60.0)
+    slack = ending._parts.slack
+    assert is_used is (slack.wait(0, slack.clock_ns()) is Gap.NONE)
+
+
+def test_a_picture_that_cannot_be_moved_takes_no_gap(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    wait, spent = Slack.wait, Slack.spent
+
+    def finds(slack: Slack, *args: Any, may_delay: bool = False) -> Gap:  # noqa: ANN401 - as those of `wait`
+        found = wait(slack, *args, may_delay=may_delay)
+        taken.append(found is Gap.FOUND)
+        return found
+
+    def spends(slack: Slack, *args: int) -> None:
+        taken.append(-1)
+        spent(slack, *args)
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Slack, "wait", finds)
+    monkeypatch.setattr(Slack, "spent", spends)
+    monkeypatch.setattr(line_comparison, "moved", fails)
+    pair.run()
+    for frame in range(3):
+        pair.plant.detect()
+        pair.wait_for_counts(lambda counts, done=frame + 1: counts.frames == done)  # type: ignore[misc] # a default binds
+    pair.stop()
+    wait_for(lambda: sum(taken) == 0)
+    assert not pair.plant.of(ComparisonFailed)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])

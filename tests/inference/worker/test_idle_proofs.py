@@ -166,11 +166,15 @@ def test_pictures_of_a_model_that_serves_keep_their_priority(
 
 @pytest.fixture
 def gaps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Have the lines leave no gap for what takes time, until `is_open`; `waits` counts the waits for one."""
-    gaps = {"is_open": False, "waits": 0}
+    """Have the lines leave no gap for what takes time, until `is_open`.
+
+    `waits` counts the waits for one; `delaying_ns` is what the newest picture needed that may delay frames.
+    """
+    gaps = {"is_open": False, "waits": 0, "delaying_ns": 0.0}
 
     def wait(_self: Slack, needed_ns: float, _deadline_ns: int, *, may_delay: bool = False) -> Gap:
         gaps["waits"] += 1
+        gaps["delaying_ns"] = needed_ns if may_delay else gaps["delaying_ns"]
         return Gap.FOUND if gaps["is_open"] or may_delay or not needed_ns else Gap.TOO_SHORT
 
     monkeypatch.setattr(Slack, "wait", wait)
@@ -210,6 +214,7 @@ def test_without_gaps_one_picture_a_minute_makes_a_frame_late(
     assert not behaviour.check_thread
     plant.worker._prover._late_ns = -math.inf
     wait_for(lambda: behaviour.check_thread)
+    assert gaps["delaying_ns"] > 0, "else the gap would not be its own for so long"
 
 
 @pytest.mark.skipif(not priorities.can_return(), reason="needs the right to raise a thread's priority")

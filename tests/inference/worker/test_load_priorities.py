@@ -1,13 +1,20 @@
 """Loads run behind the frames of ready lines on cores without idle time."""
 
 import os
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from inference.worker.dummies import DummyRuntime, PlantOfDummies, wait_for
 
 from agent.inference.scheduling import load_priority
+from agent.inference.swapping.load_job import LoadJob
+from agent.inference.swapping.model_loading import ModelLoader
 from agent.messages.children import Preload, Swapped
+from agent.messages.errors import ModelError
 from agent.processes import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
@@ -112,3 +119,55 @@ def test_lines_of_other_groups_are_taken_to_serve(new_dummies: NewDummies, runti
     plant = new_dummies(guaranteed_mib=200)
     plant.switch(runtime.make("a", 30))
     assert is_behind(runtime) == [True]
+
+
+def test_an_unload_has_the_priority_of_a_load_that_runs_and_of_none_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    part: Any = None
+    cache: Any = SimpleNamespace(serving=lambda: {"line-2"}, guaranteed=None)
+    idle_cpu: Any = SimpleNamespace(share=0.0)
+    loader = ModelLoader(
+        cache,
+        part,
+        part,
+        part,
+        part,
+        idle_cpu,
+        part,
+        make_artifact=lambda _: None,
+        prove_later=lambda *_: None,
+        compute="cpu",
+        cache_dir=tmp_path,
+        files=part,
+    )
+    version: Any = SimpleNamespace(reference="a:n@1")
+    turn = threading.Condition()
+    hangs, runs = (LoadJob(version, turn, {"line-1"}, is_late=True) for _ in range(2))
+    has_begun, may_end = threading.Event(), threading.Event()
+    found: list[str] = []
+
+    def verify(_: ModelLoader, job: LoadJob) -> None:
+        if job is hangs:
+            has_begun.set()
+            assert may_end.wait(60)
+        else:
+            may_end.set()
+            thread.join(60)
+            found.append(loader.release_priority())
+        raise ModelError("file_missing", "")
+
+    def load(job: LoadJob) -> None:
+        with pytest.raises(ModelError):
+            loader.load_model(job)
+
+    monkeypatch.setattr(ModelLoader, "_verify", verify)
+    thread = threading.Thread(target=load, args=(hangs,))
+    thread.start()
+    assert has_begun.wait(60)
+    found.append(loader.release_priority())
+    hangs.is_abandoned = True
+    found.append(loader.release_priority())
+    load(runs)
+    found.append(loader.release_priority())
+    assert found == ["normal", "background", "normal", "background"]
