@@ -1,11 +1,11 @@
 """Pictures of requests: their pixels are OpenCV's, and what is out of proportion is refused before it is decoded."""
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
+from support.hostile_pictures import ORIENTATION, animated, exif_of, in_parts, oriented, saved, segment, swollen_exif
 
 from agent.processes.slots.request_memory import BLOCK_BYTES
 from agent.web.gateway.core.faults import RequestError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 CHANCE = np.random.default_rng(0)
 SIDES = (47, 61)
 MOST_PIXELS = 10_000_000
-ORIENTATION = 0x0112
 
 
 def picture(height: int = SIDES[0], width: int = SIDES[1], channels: int = 3) -> "NDArray[np.uint8]":
@@ -41,12 +41,6 @@ def encoded(pixels: "NDArray[Any]", kind: str, *options: int) -> bytes:
     done, content = cv2.imencode(kind, pixels, options)
     assert done
     return content.tobytes()
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's options
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def rgb() -> Image.Image:
@@ -148,10 +142,6 @@ def png(width: int, height: int, *more: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def segment(kind: int, content: bytes = b"") -> bytes:
-    return bytes((0xFF, kind)) + struct.pack(">H", len(content) + 2) + content
-
-
 def with_header(header: bytes) -> Callable[[], bytes]:
     """Return what makes a JPEG with more in its header, behind a first segment."""
     return lambda: b"\xff\xd8" + segment(0xFE) + header + encoded(picture(), ".jpg")[2:]
@@ -190,6 +180,120 @@ def test_what_is_no_picture_or_out_of_proportion_is_refused(make: Callable[[], b
 @pytest.mark.parametrize("make", [with_header(b"\xff\xff\xff" + segment(0xFE, b"note")), with_header(bytes(100))])
 def test_a_jpeg_with_a_little_junk_in_its_header_is_decoded(make: Callable[[], bytes]) -> None:
     assert decoded(make())[1] == SIDES
+
+
+EXIF = {
+    "little": exif_of(oriented("<")),
+    "big": exif_of(oriented(">"), order=">"),
+    "behind-another": exif_of(struct.pack("<HHII", 0x010F, 2, 20, 8), oriented("<")),
+    "long": exif_of(oriented("<", kind=4)),
+    "big-long": exif_of(oriented(">", kind=4), order=">"),
+    "two": exif_of(oriented("<", count=2)),
+    "twice": exif_of(oriented("<"), oriented("<", orientation=3)),
+    "upright-first": exif_of(oriented("<", orientation=1), oriented("<")),
+    "short-by-little": exif_of(oriented("<"))[:20],
+    "short": exif_of(oriented("<"))[:19],
+    "far": b"II*\0\xff\xff\xff\xff",
+    "other-version": b"II+\0" + exif_of(oriented("<"))[4:],
+    "other-order": b"MM*\0" + exif_of(oriented(">"), order=">")[4:],
+    "none": exif_of(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("exif", EXIF.values(), ids=EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_orientation_is_what_opencv_reads(exif: bytes, kind: str) -> None:
+    content = saved(rgb(), kind, exif=b"Exif\0\0" + exif, lossless=True)
+    expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert expected is not None
+    np.testing.assert_array_equal(decoded(content)[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_may_name_itself_once_more(kind: str) -> None:
+    content = saved(rgb(), kind, exif=b"Exif\0\0Exif\0\0" + EXIF["little"], lossless=True)
+    assert decoded(content)[1] == SIDES[::-1]
+
+
+def test_a_text_named_exif_is_no_exif() -> None:
+    assert decoded(png(4, 2, chunk(b"iTXt", b"exif\0\0\0\0\0text")))[1] == (2, 4)
+
+
+def test_exif_is_never_parsed_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older Pillows copy what each entry points at, without a bound."""
+    parsed: list[object] = []
+    monkeypatch.setattr(TiffImagePlugin.ImageFileDirectory_v2, "load", lambda *given: parsed.append(given))
+    exif = swollen_exif()
+    saved_with = [saved(rgb(), kind, exif=b"Exif\0\0" + exif) for kind in ("PNG", "WEBP")]
+    for content in (in_parts(exif), *saved_with):
+        assert decoded(content)[1] == SIDES[::-1]
+    assert not parsed
+
+
+def scans(first: int, more: int, behind: bytes = b"") -> bytes:
+    """Return a progressive JPEG of `first` scans, of which the last is there `more` times again."""
+    content = saved(Image.new("L", (64, 48), 90), "JPEG", progressive=True)
+    starts = [at for at in range(len(content)) if content[at : at + 2] == b"\xff\xda"]
+    assert len(starts) == first
+    return content[:-2] + content[starts[-1] : -2] * more + content[-2:] + behind
+
+
+GRAY_SCANS = 6
+
+
+@pytest.mark.parametrize("content", [scans(GRAY_SCANS, 95), scans(GRAY_SCANS, 400), scans(GRAY_SCANS, 95, bytes(100))])
+def test_a_jpeg_of_many_scans_is_refused(content: bytes) -> None:
+    with pytest.raises(RequestError, match="scans"):
+        decoded(content)
+
+
+def test_scans_are_counted_to_the_end_of_the_picture_only() -> None:
+    segments = segment(0xFE, b"\xff\xda" * 300)
+    content = scans(GRAY_SCANS, 1, b"\xff\xda" * 300)
+    assert decoded(content)[1] == (48, 64)
+    at = content.rindex(b"\xff\xda", 0, -600)
+    assert decoded(content[:at] + segments + content[at:])[1] == (48, 64)
+
+
+def with_size(content: bytes, kind: int, height: int, width: int) -> bytes:
+    """Return a JPEG that states another size."""
+    at = content.index(bytes((0xFF, kind))) + 5
+    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        animated(4097),
+        png(4097, 4096),
+        with_size(saved(rgb(), "JPEG", progressive=True), 0xC2, 4097, 4096),
+        with_size(saved(rgb(), "JPEG"), 0xC0, 8193, 8192),
+    ],
+)
+def test_what_would_take_much_memory_is_refused_with_what_may_be_sent(content: bytes) -> None:
+    with pytest.raises(RequestError, match=r"too large: send one of at most (16|67) million pixels"):
+        decoded(content)
+
+
+def test_an_animated_picture_is_its_first_frame_in_the_canvas() -> None:
+    assert decoded(animated(300))[1] == (300, 300)
+
+
+def test_pictures_of_some_size_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock()
+    held: list[bool] = []
+    place = decoding._place
+
+    def placed(image: Image.Image, block: memoryview, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        held.append(lock.locked())
+        return place(image, block, size)
+
+    monkeypatch.setattr(decoding, "_ALONE", lock)
+    monkeypatch.setattr(decoding, "_place", placed)
+    for side in (1700, 1800):
+        decoded(saved(Image.new("RGB", (side, side)), "JPEG"))
+    assert held == [False, True]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

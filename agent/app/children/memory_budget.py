@@ -24,7 +24,7 @@ FURTHER_WORKER_BYTES: Final = 192 * _MIB
 CAMERA_BYTES: Final = 96 * _MIB
 """Memory of one camera process with its slot."""
 WEB_BYTES: Final = 64 * _MIB
-"""Memory of the web process at rest, with what it has imported."""
+"""Memory of the web process at rest, with what it has imported. Decoding a picture takes more: decision 205."""
 GPU_CONTEXT_BYTES: Final = 512 * _MIB
 """Memory of a CUDA context with its kernels, on a discrete GPU."""
 SPARE_SHARE: Final = 0.1

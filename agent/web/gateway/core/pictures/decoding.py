@@ -3,6 +3,8 @@
 Import it when there is a picture: it loads Pillow, 2 MB that only a gateway in use needs.
 """
 
+import re
+import struct
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -15,22 +17,32 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from agent.web.gateway.core.faults import RequestError, invalid
-from agent.web.gateway.core.pictures.headers import JPEG, PNG, WEBP, broken, media_of, size_of
+from agent.web.gateway.core.faults import RequestError
+from agent.web.gateway.core.pictures.headers import JPEG, PNG, WEBP, broken, media_of, require_small, size_of
 
 _MOST_PIXELS: Final = 10_000_000
 """A larger picture is scaled down before it is inferred; objects are told in its own pixels all the same."""
-_MOST_DECODED_PIXELS: Final = 1 << 26
-"""A small file may hold a picture of gigabytes."""
-_LONGEST_SIDE: Final = 32_768
-_LARGE: Final = Lock()
-"""Held while a picture of more than _MOST_PIXELS is decoded, because each takes hundreds of MB."""
+_MOST_PIXELS_BESIDE: Final = 3_000_000
+"""Larger pictures are decoded one at a time."""
+_ALONE: Final = Lock()
+"""Held while a picture of more than _MOST_PIXELS_BESIDE is decoded, because each takes up to hundreds of MB."""
+
+
+class _JpegFile(JpegImageFile):
+    """A JPEG whose EXIF Pillow does not parse: older ones copy what its entries point at, as often as they do."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
 _OPENERS: Final[dict[str, Callable[[BytesIO], Image.Image]]] = {
-    JPEG: JpegImageFile,
+    JPEG: _JpegFile,
     PNG: PngImageFile,
     WEBP: WebPImageFile,
 }
 """These alone, because Image.open tries formats that nobody asked for."""
+_EXIF: Final = re.compile(rb"(?:Exif\0\0){0,2}(II\*\0|MM\0\*)", re.DOTALL)
+"""How EXIF begins: names of the containers, which Pillow leaves in it, and the order of its bytes."""
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = 1
 _TURNS: Final = {
@@ -47,6 +59,8 @@ _ON_ITS_SIDE: Final = 5
 """Orientations from this on exchange width and height."""
 _DEEP: Final = "I;16"
 """Pillow's mode of a PNG with one channel of 16 bits."""
+_SCALED_FIRST: Final = ("L", "CMYK")
+"""Modes that are scaled down before they are converted, because there would be two large pictures."""
 _Size = tuple[int, int]
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # because each broken file would write a line
@@ -58,8 +72,7 @@ def decode(content: bytes, block: memoryview) -> tuple[_Size, _Size]:
     Returns height and width there, and those of the picture itself. Raises RequestError("invalid").
     """
     size = size_of(content)
-    _require_small(size)
-    with _LARGE if _is_large(size) else nullcontext():
+    with _ALONE if size[0] * size[1] > _MOST_PIXELS_BESIDE else nullcontext():
         try:
             image, orientation = _decoded(content, size)
         except RequestError:
@@ -71,7 +84,7 @@ def decode(content: bytes, block: memoryview) -> tuple[_Size, _Size]:
 
 def put(pixels: bytes | memoryview, size: _Size, block: memoryview) -> tuple[_Size, _Size]:
     """Copy RGB pixels of (width, height) into a block; returns and raises what `decode` does."""
-    _require_small(size)
+    require_small(size)
     return _place(_no_larger(Image.frombytes("RGB", size, pixels)), block, size)
 
 
@@ -83,20 +96,33 @@ def _decoded(content: bytes, size: _Size) -> tuple[Image.Image, int]:
     if _is_large(size):
         image.draft(None, _scaled(size))  # a large JPEG decodes to a half or a quarter
     image.load()
-    orientation = _orientation_of(image)
+    orientation = _orientation_of(image.info.get("exif", b""))
     if image.mode == _DEEP:
         image = Image.frombytes("L", image.size, image.tobytes()[1::2])  # the high bytes, because convert() clips
+    if image.mode in _SCALED_FIRST:
+        image = _no_larger(image)
     image = _no_larger(image if image.mode == "RGB" else image.convert("RGB"))
     return (image.transpose(_TURNS[orientation]) if orientation in _TURNS else image), orientation
 
 
-def _orientation_of(image: Image.Image) -> int:
-    """Return the orientation that EXIF states; one that cannot be read is upright."""
-    exif = Image.Exif()
-    with suppress(Exception):  # a damaged one spoils no picture
-        exif.load(image.info.get("exif", b""))
-        found = exif.get(_ORIENTATION)
-        return found if found in _TURNS else _UPRIGHT
+def _orientation_of(exif: object) -> int:
+    """Return the orientation that the first directory of EXIF states; one that cannot be read is upright.
+
+    As OpenCV does, it takes the first such entry, and does not ask for its type.
+    """
+    if not isinstance(exif, bytes):  # a PNG's text may have that name
+        return _UPRIGHT
+    found = _EXIF.match(exif)
+    if found is None:
+        return _UPRIGHT
+    order = "<" if found[1].startswith(b"I") else ">"
+    start = found.start(1)
+    with suppress(struct.error):  # a damaged one spoils no picture
+        at = start + struct.unpack_from(order + "4xI", exif, start)[0]
+        for entry in range(struct.unpack_from(order + "H", exif, at)[0]):
+            tag, value = struct.unpack_from(order + "H6xH", exif, at + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value if value in _TURNS else _UPRIGHT
     return _UPRIGHT
 
 
@@ -109,12 +135,6 @@ def _place(image: Image.Image, block: memoryview, size: _Size) -> tuple[_Size, _
 
 def _no_larger(image: Image.Image) -> Image.Image:
     return image.resize(_scaled(image.size), Image.Resampling.BOX) if _is_large(image.size) else image
-
-
-def _require_small(size: _Size) -> None:
-    width, height = size
-    if max(size) > _LONGEST_SIDE or width * height > _MOST_DECODED_PIXELS:
-        raise invalid(f"a picture of {width} x {height} is too large")
 
 
 def _is_large(size: _Size) -> bool:
