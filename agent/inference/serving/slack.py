@@ -22,6 +22,8 @@ _SHARE: Final = 0.1
 """Share of the time that guests get beside streams without a pace."""
 _OVERRUN_NS: Final = 100_000_000
 """A gap belongs to its guest until that has ended, but no longer than for this and twice what it needs: it may hang."""
+_APART_NS: Final = 20_000_000
+"""Time between a guest's end and a frame's offer after which the one costs the other nothing: its client is done."""
 _LOOK_NS: Final = 50_000_000
 """Longest sleep between two looks at the streams, because a frame that waits in its slot notifies nobody here."""
 
@@ -80,14 +82,16 @@ class _Stream:
             return
         offered_ns, lateness = self.in_flight.pop(number)
         self.ended_ns = now_ns
+        is_apart = self.guest_ended_ns is not None and self.guest_ended_ns + _APART_NS <= offered_ns
+        is_after_guest = self.has_guest and not is_apart
         if is_inferred:
             # A stall of seconds would else keep guests out for a minute.
             took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
             overlap_ns = min(took_ns, max(0, until_ns - offered_ns))
-            lateness.frame(now_ns, took_ns, is_after_guest=self.has_guest, overlap_ns=overlap_ns)
+            lateness.frame(now_ns, took_ns, is_after_guest=is_after_guest, overlap_ns=overlap_ns)
         else:
-            lateness.untimed_frame(is_after_guest=self.has_guest)
+            lateness.untimed_frame(is_after_guest=is_after_guest)
         self.has_guest, self.before_guest = False, (False, None)
 
     def is_expected(self, now_ns: int) -> bool:
@@ -230,6 +234,8 @@ def _gap(streams: list[_Stream], needed_ns: float, now_ns: int, *, may_delay: bo
     """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
     if any(one.in_flight or one.is_waiting() for one in streams):
         return Gap.NONE
+    if needed_ns + _APART_NS <= min((one.due_ns for one in streams), default=math.inf) - now_ns:
+        return Gap.FOUND  # whatever guests have cost, because this one costs nothing
     paced = [one.lateness for one in streams if one.is_paced]
     is_paid = all(one.is_paid for one in paced)
     # Beside a comparison each frame of the line's own model may follow a guest, and requests would starve.
