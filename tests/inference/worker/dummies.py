@@ -254,6 +254,8 @@ def start_dummies(  # noqa: PLR0913 - each option is one thing that a test is ab
     """Start a worker for `lines` (by stream); `stack` ends it."""
     line_of = lines or {"cam-1": "line-1"}
     slots = {stream: FrameSlot.create(stream) for stream in line_of}
+    for slot in slots.values():
+        stack.callback(slot.close)
     members = tuple(WorkerStream(stream, line_of[stream], slot.descriptors()) for stream, slot in slots.items())
     device_bytes = None if device_budget_mib is None else device_budget_mib * MIB
     setup = WorkerSetup(
