@@ -67,8 +67,8 @@ from agent.messages.events import (
     StopRequested,
 )
 from agent.messages.payloads import StreamStatus
-from agent.processes import time_slice
 from agent.processes.loop import Loop
+from agent.processes.scheduling import time_slice
 from agent.processes.supervisor import ChildSpec, Supervisor
 
 _log: Final = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.app.children.groups import endless_calls
 from agent.app.children.groups.endless_calls import EndlessCalls
-from agent.processes.priorities import LEAST, Lowered
+from agent.processes.scheduling.priorities import LEAST, Lowered
 from agent.processes.supervisor import Call
 
 PID = 7

@@ -24,7 +24,7 @@ from agent.inference.yolo.metadata import FileFacts
 from agent.messages.errors import Reason
 from agent.messages.references import ModelVersion
 from agent.models.preparation import STEP_S, Outcome, Preparation, Request
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 DEADLINE_S = 60.0
 PLENTY = 1 << 30

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.inference.scheduling import load_priority
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 NICE = os.getpriority(os.PRIO_PROCESS, os.getpid())
 NORMAL = (os.SCHED_OTHER, NICE)

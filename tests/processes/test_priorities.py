@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.processes import priorities
-from agent.processes.priorities import Lowered, can_return
+from agent.processes.scheduling import priorities
+from agent.processes.scheduling.priorities import Lowered, can_return
 
 OWN = os.getpriority(os.PRIO_PROCESS, 0)
 PROGRAM = """

@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from agent.processes import time_slice
+from agent.processes.scheduling import time_slice
 from agent.processes.walls import kernel
 
-TELL = "from agent.processes import time_slice; print(time_slice.present_ns())"
+TELL = "from agent.processes.scheduling import time_slice; print(time_slice.present_ns())"
 
 
 def is_known() -> bool:

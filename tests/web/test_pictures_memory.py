@@ -20,7 +20,7 @@ decoding.decode(content, memoryview(block))
 print(most_kb() - before)
 """
 MOST_PEAK_KB = 320 << 10
-"""What docs/gateway.md says."""
+"""Peak that docs/gateway.md tells."""
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from agent.inference.yolo.detections import objects_of, top_of
 from agent.messages.canary import CanaryReason, Compare, KeptFrame
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.texts.utc import utc_text_of_ns
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 from agent.processes.slots.frame_slot import Frame
 from agent.processes.threads import RestartedThread
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 LoadPriority = Literal["normal", "background", "idle"]
 

@@ -60,7 +60,7 @@ class _Stream:
     guest_ended_ns: int | None = None
     """End of the newest guest's network; None while it runs."""
     before_guest: tuple[bool, int | None] = (False, None)
-    """What both were before the newest guest."""
+    """Values of both before the newest guest."""
 
     @property
     def due_ns(self) -> float:

@@ -36,7 +36,7 @@ from agent.inference.validation.golden import prove, warm_up
 from agent.inference.validation.proof_record import ProofRecord
 from agent.messages.errors import OutOfDeviceMemoryError, OutOfMemoryError
 from agent.messages.references import ModelVersion
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 _LOG: Final = logging.getLogger(__name__)
 

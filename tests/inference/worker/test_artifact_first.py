@@ -15,7 +15,7 @@ from agent.inference.scheduling import load_priority
 from agent.messages.children import Prepare, Prepared, PrepareFailed, SwapFailed
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 IDLE, BUSY = -1.0, 2.0

@@ -21,7 +21,7 @@ from agent.inference.validation.golden import UnreadableError, proof_steps
 from agent.messages.canary import Compare, ComparisonBegan
 from agent.messages.children import Preload, Swapped
 from agent.messages.references import ModelVersion
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 PICTURE_S: Final = 0.5

@@ -15,7 +15,7 @@ from agent.inference.swapping.load_job import LoadJob
 from agent.inference.swapping.model_loading import ModelLoader
 from agent.messages.children import Preload, Swapped
 from agent.messages.errors import ModelError
-from agent.processes import priorities
+from agent.processes.scheduling import priorities
 
 NewDummies = Callable[..., PlantOfDummies]
 TWO_LINES = {"cam-1": "line-1", "cam-2": "line-2"}

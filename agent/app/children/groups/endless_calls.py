@@ -8,7 +8,7 @@ from typing import Final
 
 import psutil
 
-from agent.processes.priorities import LEAST, Lowered
+from agent.processes.scheduling.priorities import LEAST, Lowered
 from agent.processes.supervisor import Call
 
 _log: Final = logging.getLogger(__name__)

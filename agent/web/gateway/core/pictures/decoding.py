@@ -42,7 +42,7 @@ _OPENERS: Final[dict[str, Callable[[BytesIO], Image.Image]]] = {
 }
 """These alone, because Image.open tries formats that nobody asked for."""
 _EXIF: Final = re.compile(rb"(?:Exif\0\0){0,2}(II\*\0|MM\0\*)", re.DOTALL)
-"""How EXIF begins: names of the containers, which Pillow leaves in it, and the order of its bytes."""
+"""First bytes of EXIF: names of the containers, which Pillow leaves in it, and the order of its bytes."""
 _ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = 1
 _TURNS: Final = {
@@ -54,7 +54,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright, by EXIF's orientation."""
+"""Turns that make a picture upright, by EXIF's orientation."""
 _ON_ITS_SIDE: Final = 5
 """Orientations from this on exchange width and height."""
 _DEEP: Final = "I;16"

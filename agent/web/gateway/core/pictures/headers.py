@@ -39,7 +39,7 @@ _MARKER_BEHIND_PIXELS: Final = re.compile(
     b"\xff([" + re.escape(bytes(sorted(_SEGMENTS | {_START_OF_SCAN, _END}))) + b"])",
 )
 _EMPTY: Final = frozenset({0x00, *range(0xD0, 0xD8)})
-"""What follows 0xFF without being a segment: an escaped byte, and restarts."""
+"""Bytes after 0xFF that begin no segment: an escaped byte, and restarts."""
 _Size = tuple[int, int]
 
 

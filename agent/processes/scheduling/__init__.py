@@ -1,0 +1,1 @@
+"""Scheduling of threads by the kernel: their priorities, and how long each may run at a time."""
