@@ -155,6 +155,17 @@ def test_a_client_sees_the_state_of_its_own_group() -> None:
     assert (service.is_ready(mes), service.is_ready(press)) == (False, True)
 
 
+def test_a_name_is_its_nano_else_the_smallest() -> None:
+    documents = DocumentStore()
+    models = ["cap:n-int8@9", "seal:s-int8@1", "cap:n@1", "cap:n@10", "cap:n@9", "seal:s@1", "lid:low@1", "lid:high@1"]
+    documents.states["meta"] = json.dumps({"models": models}).encode()
+    view, client = CatalogView(documents), Client(settings(models=("*",)))
+    found = {name: view.resolve(client, name, "").reference for name in ("cap", "cap:n-int8", "seal", "lid")}
+    assert found == {"cap": "cap:n@10", "cap:n-int8": "cap:n-int8@9", "seal": "seal:s-int8@1", "lid": "lid:low@1"}
+    assert view.resolve(client, "cap", "9").reference == "cap:n@9"
+    assert [one.reference for one in view.seen_by(client) if one.path == "cap:n"] == ["cap:n@10", "cap:n@9", "cap:n@1"]
+
+
 def test_bodies_of_one_group_leave_the_room_of_another() -> None:
     subjects = {name: settings(name, subject=f"CN={name}", group=name) for name in ("mes", "press")}
     counting = Counting(cast("Any", None))

@@ -148,8 +148,19 @@ class GatewayService:
         await self._link(client).held(one.reference, EXPLICIT_WAIT_S, EXPLICIT_HOLD_S)
 
     async def unload(self, client: Client, one: Version) -> None:
-        """Unload a model; returns when its bytes are back. Raises RequestError where a line keeps it."""
-        await self._link(client).release(one.reference, EXPLICIT_WAIT_S)
+        """Unload a model and its older versions; returns when their bytes are back.
+
+        Raises RequestError where a line keeps the model; an older version may stay with a line.
+        """
+        link = self._link(client)
+        for other in self.catalog.seen_by(client):
+            if other.path == one.path and other != one and self.state(client, other) != _ABSENT:
+                try:
+                    await link.release(other.reference, EXPLICIT_WAIT_S)
+                except RequestError as error:
+                    if error.kind != "invalid":
+                        raise
+        await link.release(one.reference, EXPLICIT_WAIT_S)
 
     async def detect(self, client: Client, one: Version, content: bytes, wish: Wish) -> Detected:
         """Find the objects in an encoded picture. Raises RequestError."""
