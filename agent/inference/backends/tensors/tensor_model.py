@@ -155,7 +155,9 @@ class TensorModel:
             raise WrongTensorsError(f"inputs: {port.name!r} has shape {list(array.shape)}, expected {expected}")
         most = self._most_integer
         if most and array.dtype in _LONG and (array.max() > most or array.min() < -most - 1):
-            raise WrongTensorsError(f"inputs: {port.name!r} holds numbers beyond {most}, which {self.backend} cannot take")
+            raise WrongTensorsError(
+                f"inputs: {port.name!r} holds numbers beyond {most}, which {self.backend} cannot take"
+            )
         return array
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:

@@ -56,12 +56,14 @@ class CatalogView:
         self._versions: tuple[Version, ...] = ()
 
     def versions(self) -> tuple[Version, ...]:
-        """Return every version of the catalog: by name, the smallest variant first, the highest of its versions first."""
+        """Return every version of the catalog by name: the smallest variant first, and its highest version first."""
         meta = self._documents.states.get("meta", b"")
         if meta != self._meta:
             parsed = [ModelReference.parse(one) for one in msgspec.json.decode(meta, type=_Meta).models] if meta else []
             known = [Version(one.name, one.variant or "", one.version or "") for one in parsed if one is not None]
-            sizes = {one.path: place for place, one in reversed(list(enumerate(known)))}  # `meta` has the smallest first
+            sizes = {
+                one.path: place for place, one in reversed(list(enumerate(known)))
+            }  # `meta` has the smallest first
             known.sort(key=lambda one: natural_key(one.version), reverse=True)
             known.sort(key=lambda one: (one.name, sizes[one.path]))
             self._meta, self._versions = meta, tuple(known)

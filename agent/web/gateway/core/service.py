@@ -180,8 +180,8 @@ class GatewayService:
             _require_allowed(wish, signature)
             found = await self._detect(client, one, _picture_of(inputs), wish)
             return _as_tensors(found, signature, wish.outputs)
-        if wish.confidence is not None or wish.iou is not None:
-            raise invalid("parameters: confidence and iou are for models that find objects")
+        if any(one is not None for one in (wish.confidence, wish.iou, wish.imgsz)):
+            raise invalid("parameters: confidence, iou and imgsz are for models that find objects")
         _require_fitting(inputs, signature)
 
         def write(block: memoryview) -> Numbered:
