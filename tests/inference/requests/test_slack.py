@@ -165,20 +165,65 @@ def test_one_that_costs_a_frame_its_time_again_is_tried_while_it_is_unknown_what
     assert not fits(slack, clock, 100.1)
 
 
-def test_where_frames_lose_little_beside_guests_these_begin_in_gaps_that_are_too_short() -> None:
-    slack, clock = paced(takes_ms=80, frames=64)
+def two_at_once(frames: int, *, is_paced: bool = True) -> tuple[Slack, Clock, int]:
+    """Have a guest of 85 ms ask after each frame of 80 ms, 16 at first aside, which lose 2 ms beside it of 20 ms a gap.
+
+    Return how many began. Each eighth frame takes 84 ms.
+    """
+    clock = Clock()
+    slack = Slack(clock)
+    slack.add("cam-1", lambda: False, is_paced=is_paced)
     began = 0
-    for number in range(64, 264):
-        is_guest = slack.wait(85 * MS, clock.ns) is Gap.FOUND
+    for number in range(frames):
+        is_guest = number >= 16 and slack.wait(85 * MS, clock.ns) is Gap.FOUND
         began, began_ns, offered_ns = began + is_guest, clock.ns, clock.ns + 20 * MS
         slack.began("cam-1", number, offered_ns)
         if is_guest:
             clock.ns = began_ns + 85 * MS
             slack.spent(began_ns)
-        clock.ns = offered_ns + (82 if is_guest else 80) * MS
+        natural_ms = 84 if number % 8 == 0 else 80
+        clock.ns = offered_ns + (natural_ms + 2 * is_guest) * MS
         slack.ended("cam-1", number)
         clock.ns = offered_ns + 80 * MS
-    assert began > 190
+    return slack, clock, began
+
+
+def test_where_frames_lose_little_beside_guests_these_begin_in_gaps_that_are_too_short() -> None:
+    assert two_at_once(216)[2] > 160
+
+
+def test_where_frames_lose_hardly_any_time_guests_begin_beside_them_and_are_of_any_length() -> None:
+    slack, clock, _ = two_at_once(216)
+    slack.began("cam-1", 216, clock.ns + 20 * MS)
+    clock.ns += 40 * MS
+    assert fits(slack, clock, 85)
+    assert fits(slack, clock, 850)
+    slack.add("cam-2", lambda: False)
+    for number in range(4):
+        slack.began("cam-2", number, clock.ns)
+        assert not fits(slack, clock, 10)
+        slack.ended("cam-2", number)
+
+
+def test_a_guest_that_began_beside_a_frame_is_beside_it_from_then_on() -> None:
+    slack, clock, _ = two_at_once(216)
+    for number in range(216, 256):
+        offered_ns = clock.ns + 20 * MS
+        slack.began("cam-1", number, offered_ns)
+        clock.ns = offered_ns + 75 * MS
+        if slack.wait(10 * MS, clock.ns) is Gap.FOUND:
+            clock.ns += 10 * MS
+            slack.spent(offered_ns + 75 * MS)
+        slack.ended("cam-1", number)  # late by 5 of the 10 ms that both had in common
+        clock.ns = offered_ns + 80 * MS
+    assert not slack.has_room(850 * MS)
+
+
+def test_beside_a_stream_without_a_pace_guests_begin_at_no_frame_whatever_it_loses() -> None:
+    slack, clock, _ = two_at_once(216, is_paced=False)
+    slack.began("cam-1", 216, clock.ns + 20 * MS)
+    clock.ns += 40 * MS
+    assert not fits(slack, clock, 850)
 
 
 def test_there_is_no_room_for_what_is_longer_than_the_usual_gap() -> None:
