@@ -1,15 +1,20 @@
 """The Debian package on a machine without a network: installed, upgraded, taken back, gone back, removed, purged."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes.test_time_slice import is_known
 from support.machine import PACKAGES, Answer, Machine
 from support.machine_plant import plant_beside
 from support.running_agent import RunningAgent
+
+from agent.processes.scheduling.time_slice import SHORTEST_NS
 
 DARK_S = 2.0
 """Longest time without the line at an upgrade; on a busy machine, twice a plain restart where that is longer."""
@@ -63,6 +68,13 @@ def running_version(machine: Machine) -> str:
     return machine.run("changeover", "--version").stdout.split()[1]
 
 
+def slices_ns(pid: int) -> Iterator[int]:
+    """Yield the time slice of each thread of a process, as the kernel tells it."""
+    for file in Path(f"/proc/{pid}/task").glob("*/sched"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may have ended
+            yield int(re.findall(r"^se\.slice +: +(\d+)$", file.read_text(encoding="ascii"), re.MULTILINE)[0])
+
+
 def dark_s(plant: RunningAgent, do: Callable[[], object]) -> float:
     """Return for how long `ready` does not name the product, at the broker, while something is done."""
     plant.until(lambda: plant.value("line/line-1/ready") == "bottle-500")
@@ -88,6 +100,18 @@ def test_it_is_installed_started_and_ready(installed: Machine, plant: RunningAge
     # compiled, so that the next start is as fast
     found = installed.run("find", "/usr/lib/changeover/current/", "-name", "cli.*.pyc").stdout
     assert found.strip()
+
+
+def test_the_unit_lets_the_service_shorten_its_time_slices(installed: Machine) -> None:
+    said = installed.journal()
+    assert "event=child_up" in said, "what it says of its processes is there"
+    assert "event=slice_not_set" not in said
+    if not is_known():
+        return  # this kernel takes the call, and keeps its own slices
+    main = installed.main_process()
+    family = [main, *main.children()]
+    assert len(family) > 1
+    assert {slice_ns for one in family for slice_ns in slices_ns(one.pid)} == {SHORTEST_NS}
 
 
 def test_what_root_writes_under_umask_027_is_the_service_s_to_read(installed: Machine) -> None:
