@@ -53,6 +53,19 @@ def installed(box: Machine, plant: RunningAgent) -> Machine:
     return box
 
 
+@pytest.fixture(scope="module", autouse=True)
+def lintian(request: pytest.FixtureRequest) -> "Iterator[subprocess.Popen[str] | None]":
+    """Begin its test behind the others, because it computes for a minute; None where that is left out."""
+    is_asked = any(item.name == test_lintian_has_nothing_to_say.__name__ for item in request.session.items)
+    if not is_asked or shutil.which("lintian") is None:
+        yield None
+        return
+    command = ["nice", "-n", "19", "lintian", "--allow-root", "--fail-on", "error,warning", str(package("one"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        yield process
+        process.kill()
+
+
 def package(version: str) -> Path:
     folder = Path(os.environ["CHANGEOVER_TEST_MACHINE"]) / "packages"
     return next(folder.glob(f"changeover_{VERSIONS[version]}+*.deb"))
@@ -152,8 +165,10 @@ def test_completion_and_man_pages_are_there(installed: Machine) -> None:
 
 def test_an_upgrade_is_dark_for_a_restart_only(installed: Machine, plant: RunningAgent) -> None:
     configuration = plant.config.read_text()
-    restart_s = dark_s(plant, lambda: installed.run("systemctl", "restart", "changeover"))
+    before_s = dark_s(plant, lambda: installed.run("systemctl", "restart", "changeover"))
     upgrade_s = dark_s(plant, lambda: put(installed, "two"))
+    after_s = dark_s(plant, lambda: installed.run("systemctl", "restart", "changeover"))
+    restart_s = max(before_s, after_s)
     print(f"dark: restart {restart_s:.2f} s, upgrade of the package {upgrade_s:.2f} s")  # noqa: T201 - figures for the docs
     assert running_version(installed) == VERSIONS["two"]
     assert plant.config.read_text() == configuration
@@ -227,8 +242,7 @@ def test_removed_it_leaves_configuration_and_data_and_purged_nothing(
 
 
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="needs lintian")
-def test_lintian_has_nothing_to_say(box: Machine) -> None:
+def test_lintian_has_nothing_to_say(box: Machine, lintian: "subprocess.Popen[str]") -> None:
     assert box.root.exists()
-    command = ["lintian", "--allow-root", "--fail-on", "error,warning", str(package("one"))]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert said.returncode == 0, said.stdout[-6000:]
+    said, _ = lintian.communicate(timeout=600)
+    assert lintian.returncode == 0, said[-6000:]
