@@ -305,6 +305,7 @@ class Agent:
         self._records.tick(now_s)
         self._monitor.tick(now_s, self._roll.pids)
         self._index.tick(now_s)
+        self._memory_check.killed(self._workers.kept_bytes)
         self._memory_check.tick(now_s, self._monitor.reading, self._monitor.memory, self._workers.pids().values())
         self._topics.tick(now_s, self._streams, self._detections, self._monitor, self._metrics.trouble)
         self._endpoints.tick(now_s)

@@ -242,7 +242,7 @@ class ModelProcessor(msgspec.Struct, frozen=True):
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """Payload of `meta`; `unsafe` lists models whose files may be opened without the sandbox.
+    """Payload of `meta`; `models` has smaller variants first, `unsafe` those opened without the sandbox.
 
     `compute` is the setting, `processors` the processor that each resident model really runs on, `keypoints` the names
     of a resident pose model's keypoints, in order. `groups` is set where there are several, `web` where it serves.

@@ -105,6 +105,10 @@ class Supervisor:
         """Return a child's process id; None while it is down."""
         return self._children[name].pid
 
+    def ending(self, name: str) -> list[int]:
+        """Return the ids of a child's killed processes that the kernel has not ended yet, nor taken their memory."""
+        return self._children[name].ending()
+
     def beat_age_s(self, name: str, now_s: float) -> float | None:
         """Return the seconds since a child's last message, or of its present call if longer; None while it is down."""
         return self._children[name].silent_s(now_s)
@@ -290,6 +294,10 @@ class _Child:
         self._reap_killed()
         for process in self._killed:
             _log.error("event=child_stuck child=%r pid=%d", self._spec.name, process.pid)
+
+    def ending(self) -> list[int]:
+        self._reap_killed()
+        return [process.pid for process in self._killed]
 
     def _has_room(self, now_s: float) -> bool:
         """Return True once killed processes have given back memory and device, or take too long for it."""

@@ -39,6 +39,8 @@ class Device:
         self.now_s = 0.0
         self.workers = {group: Worker(part) for group, part in PARTS.items()}
         self.down: set[str] = set()
+        self.ending = dict.fromkeys(PARTS, 0)
+        """What killed workers of each group still hold."""
         self.waiting: list[tuple[str, Share | ShareRecalled]] = []
         parts = {group: MemoryLimit(part) for group, part in PARTS.items()}
         self.ended: list[str] = []
@@ -85,17 +87,34 @@ class Device:
         self.down.add(group)
         self.waiting = [one for one in self.waiting if one[0] != group]
         self.workers[group] = Worker(0)
-        self.ledger.lost(group)
+        self.ledger.lost(group, is_gone=not self.ending[group])
+        self.check()
+
+    def is_killed(self, group: str) -> None:
+        """End a worker whose memory the kernel does not have back at once."""
+        self.ending[group] += self.workers[group].used
+        self.dies(group)
+
+    def is_gone(self, group: str) -> None:
+        self.ending[group] = 0
+        self.ledger.gone(group)
+        self.check()
+
+    def outlasts(self, group: str) -> None:
+        """Let the kernel have kept a killed worker for so long that the next one starts beside it."""
+        self.ledger.outlasts(group, self.ending[group])
         self.check()
 
     def starts(self, group: str) -> None:
         self.down.discard(group)
         self.workers[group] = Worker(self.ledger.limits[group].host_bytes)
+        self.workers[group].guaranteed = PARTS[group]
 
     def check(self) -> None:
         """Nowhere is more in memory than its limit, no worker believes in more than the ledger, nor all in too much."""
         limits = {group: limit.host_bytes for group, limit in self.ledger.limits.items()}
-        assert sum(limits.values()) <= WHOLE
+        assert sum(limits.values()) <= sum(limit.host_bytes for limit in self.ledger.taken.values()) <= WHOLE
+        assert sum(worker.used for worker in self.workers.values()) + sum(self.ending.values()) <= WHOLE
         for group, worker in self.workers.items():
             assert worker.used <= worker.limit <= limits[group] or group in self.down
 
@@ -173,6 +192,105 @@ def test_a_dead_worker_gives_back_what_it_borrowed_and_keeps_what_is_guaranteed(
     device.workers["press"].in_use = 300
 
 
+def test_the_memory_of_a_killed_worker_is_lent_once_the_kernel_has_it_back(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use = 1000
+    device.is_killed("press")
+    device.asks("default", 500)
+    device.deliver()
+    device.passes(1)
+    assert device.workers["default"].answers == []
+    assert device.ledger.limits["press"].host_bytes == 0, "because the next one would have it beside the old one"
+    device.is_gone("press")
+    device.deliver()
+    assert device.workers["default"].answers == [500]
+    assert device.ledger.limits["press"].host_bytes == 300
+
+
+def test_a_killed_worker_that_owes_a_recall_gives_back_when_it_is_gone(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use = 1000
+    device.asks("default", 500)
+    device.is_killed("press")
+    device.deliver()
+    assert device.workers["default"].answers == []
+    device.is_gone("press")
+    device.deliver()
+    assert device.workers["default"].answers == [500]
+
+
+def test_more_than_the_own_part_waits_for_a_killed_worker_too(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use = 1000
+    device.is_killed("press")
+    device.asks("default", 700, is_requested=False)
+    device.deliver()
+    assert device.workers["default"].answers == []
+    device.is_gone("press")
+    device.deliver()
+    assert device.workers["default"].answers == [700]
+
+
+def test_what_never_ends_is_its_own_groups_loss_first(device: Device) -> None:
+    device.workers["press"].in_use = 200
+    device.is_killed("press")
+    device.outlasts("press")
+    assert device.ledger.limits["press"].host_bytes == 100
+    device.asks("default", 1000, is_requested=False)
+    device.deliver()
+    assert device.workers["default"].answers == [800], "as of any worker that is down, but not what is held"
+    device.workers["default"].in_use, device.workers["default"].standby = 500, 300
+    device.starts("press")
+    device.asks("press", 100)
+    device.deliver()
+    device.passes(1)
+    assert device.workers["press"].answers == [100]
+    device.asks("press", 300)
+    device.deliver()
+    assert device.workers["press"].answers[-1] == 100, "at once, because nobody is evicted for what it lost"
+    device.is_gone("press")
+    device.asks("press", 300)
+    device.deliver()
+    device.passes(1)
+    assert device.workers["press"].answers[-1] == 300
+
+
+def test_what_never_ends_in_borrowed_memory_holds_nobody_up(device: Device) -> None:
+    device.asks("press", 1000)
+    device.deliver()
+    device.workers["press"].in_use = 900
+    device.is_killed("press")
+    device.outlasts("press")
+    device.asks("default", 500)
+    device.passes(1)
+    assert device.workers["default"].answers == [100]
+    device.ending["press"] = 250  # because the kernel had some of it back after all
+    device.outlasts("press")
+    device.asks("default", 500)
+    device.passes(1)
+    assert device.workers["default"].answers[-1] == 500
+    device.starts("press")
+    assert device.workers["press"].limit == 0
+
+
+def test_a_second_worker_may_die_beside_a_first_that_never_ends(device: Device) -> None:
+    device.workers["press"].in_use = 200
+    device.is_killed("press")
+    device.outlasts("press")
+    device.starts("press")
+    device.workers["press"].in_use = 100
+    device.is_killed("press")
+    assert device.ledger.taken["press"].host_bytes == 300
+    device.ending["press"] = 200
+    device.outlasts("press")
+    assert device.ledger.limits["press"].host_bytes == 100
+    device.is_gone("press")
+    assert device.ledger.taken == device.ledger.limits
+
+
 def test_a_worker_whose_leak_takes_what_is_anothers_is_ended_for_it(device: Device) -> None:
     device.asks("press", 1000)
     device.deliver()
@@ -224,7 +342,7 @@ def test_a_late_or_foreign_answer_changes_nothing(device: Device) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "guess", "deliver", "use", "stand", "die", "start", "pass"]),
+        st.sampled_from(["ask", "guess", "deliver", "use", "stand", "die", "kill", "gone", "last", "start", "pass"]),
         st.sampled_from(sorted(PARTS)),
         st.integers(0, 1200),
     ),
@@ -242,8 +360,15 @@ def step_of(device: Device, step: str, group: str, size: int) -> None:
             worker.in_use = min(size, worker.guaranteed, worker.limit - worker.standby)
         case "stand":
             worker.standby = min(size, worker.limit - worker.in_use)
-        case "die":
+        case "die" if not is_down:
             device.dies(group)
+        case "kill" if not is_down:
+            device.is_killed(group)
+        case "gone":
+            device.is_gone(group)
+        case "last" if device.ending[group]:
+            device.ending[group] = min(device.ending[group], size)
+            device.outlasts(group)
         case "start" if is_down:
             device.starts(group)
         case "pass":
@@ -259,6 +384,9 @@ def test_there_is_never_more_lent_than_there_is_and_what_is_guaranteed_comes(ste
     for step, group, size in steps:
         step_of(device, step, group, size)
         device.check()
+    device.deliver()
+    for group in PARTS:
+        device.is_gone(group)
     device.deliver()
     for group, part in PARTS.items():
         if group not in device.down:

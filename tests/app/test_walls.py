@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from agent.app.children.groups.walls import Walls
 
@@ -49,6 +50,20 @@ def test_each_worker_gets_a_cgroup_with_its_weight_and_limit(tmp_path: Path) -> 
     walls.limit({"default": 900, "press": 300})
     assert tree.holds("group-press/cgroup.procs") == "4242"
     assert [tree.holds(f"group-{group}/memory.max") for group in WEIGHTS] == ["900", "300"]
+
+
+def test_the_kernel_may_take_long_to_lower_a_limit(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    walls = tree.walls()
+    walls.limit({"default": 500, "press": 500})
+    limit = tree.service / "group-press" / "memory.max"
+    limit.unlink()
+    os.mkfifo(limit)  # into which nobody writes until it is read
+    walls.limit({"press": 100, "default": 900})
+    assert tree.holds("group-default/memory.max") == "900"
+    reader = os.open(limit, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(reader, "rb", buffering=0) as kernel:
+        until(lambda: kernel.read(10) == b"100")
 
 
 def test_a_second_start_finds_the_cgroups_of_the_first(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def gateway_plant(  # noqa: PLR0913 - each option is one way in which a plant di
         entries = tomlkit.parse((folder / "models.toml").read_text()).unwrap()["model"]
         entries += [model_entry(folder, "gamma", "g"), _tensors_entry(folder), _entry(folder, open_model, "encoder")]
         entries += [_task_entry(folder, task) for task in TASKS[1:]]
+        delta = model_entry(folder, "delta", "d")
+        entries += [delta, {**delta, "version": "2"}]
         (folder / "models.toml").write_text(tomlkit.dumps({"model": entries}))
         for name, token in TOKENS.items():
             digest = hashlib.sha256(token.encode()).hexdigest()

@@ -7,9 +7,11 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import pytest
 from starlette.requests import Request
 
 from agent.web.gateway.core.clients import Clients
+from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.held_bytes import HeldBytes
 from agent.web.gateway.core.service import GatewayService
 from agent.web.gateway.rest.bodies import body_of
@@ -34,14 +36,15 @@ class Service(GatewayService):
         return await super().aside(size_bytes, noted)
 
 
-def read(pieces: list[bytes], service: GatewayService, coding: str = "identity") -> bytes:
+def read(pieces: list[bytes], service: GatewayService, coding: str = "identity", length: str = "") -> bytes:
     """Return the body of a request that comes in pieces."""
     left = list(pieces)
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
-    scope = {"type": "http", "headers": [(b"content-encoding", coding.encode())]}
+    headers = [(b"content-encoding", coding.encode()), (b"content-length", length.encode())]
+    scope = {"type": "http", "headers": headers}
     contents: list[bytes] = []
 
     async def collect() -> None:  # because asyncio.run writes a result out as text
@@ -50,6 +53,12 @@ def read(pieces: list[bytes], service: GatewayService, coding: str = "identity")
 
     asyncio.run(collect())
     return contents[0]
+
+
+@pytest.mark.parametrize("length", ["33554433", "99999999999999999999"])
+def test_a_length_that_is_too_large_is_refused_before_the_body_comes(length: str) -> None:
+    with pytest.raises(RequestError, match="a body of more than 32 MiB"):
+        read([], Service(), length=length)
 
 
 def test_a_body_is_in_memory_once() -> None:

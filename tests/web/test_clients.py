@@ -17,6 +17,7 @@ from agent.web.gateway.core.counting import Counting
 from agent.web.gateway.core.faults import RequestError
 from agent.web.gateway.core.service import GatewayService
 from agent.web.serving.documents import DocumentStore
+from agent.web.serving.tls import normal_subject, subject_of
 
 TOKEN = "t" * 40
 
@@ -73,6 +74,43 @@ def test_nobody_else_is_let_in(tmp_path: Path, authorization: str, subject: str)
 
 def test_a_certificate_is_known_by_its_subject_in_any_order(tmp_path: Path) -> None:
     assert clients(tmp_path).authenticated("", "CN=plc,O=plant").name == "plc"
+
+
+@pytest.mark.parametrize("text", ["CN = plc, O = plant", "o=plant,commonName=plc", " O=plant ,, CN=plc,"])
+def test_a_subject_is_configured_as_tools_print_it(text: str) -> None:
+    assert normal_subject(text) == "CN=plc,O=plant"
+    assert normal_subject("DC=plant,UID=plc") == subject_of(_certificate(domainComponent="plant", userId="plc"))
+
+
+def test_a_value_with_a_comma_is_no_other_part() -> None:
+    """An authority that leaves the name to the client would else let it be anybody."""
+    assert subject_of(_certificate(commonName="plc,O=plant")) not in {
+        "CN=plc,O=plant",
+        normal_subject("CN=plc,O=plant"),
+    }
+    for value in ("Plant, Inc.", "back\\slash", "both\\,", " = "):
+        text = value.strip().replace("\\", "\\\\").replace(",", "\\,")
+        found = subject_of(_certificate(commonName="plc", organizationName=value.strip()))
+        assert normal_subject(f"O={text}, CN=plc") == found, text
+
+
+def _certificate(**names: str) -> dict[str, object]:
+    """Return a certificate as `getpeercert` has it."""
+    return {"subject": tuple(((key, value),) for key, value in names.items())}
+
+
+def test_a_proof_is_one_clients_and_the_second_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hash").write_text(f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}")
+    (tmp_path / "token").write_text(TOKEN)
+    by_token = [settings(name, token_file=str(tmp_path / file)) for name, file in (("mes", "hash"), ("scada", "token"))]
+    by_subject = [settings("plc", subject="CN=plc,O=plant"), settings("hmi", subject="O=plant, CN=plc")]
+    known = Clients((*by_token, *by_subject))
+    assert known.authenticated(f"Bearer {TOKEN}", "").name == "mes"
+    assert known.authenticated("", "CN=plc,O=plant").name == "plc"
+    assert known.faults == [
+        "client scada is not let in: its token_file: client mes has the same",
+        "client hmi is not let in: its subject: client plc has the same",
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "short", "sha256:12", "sha256:zz"])
@@ -153,6 +191,17 @@ def test_a_client_sees_the_state_of_its_own_group() -> None:
         "press": {"cap-check:n": "READY", "seal:n": "UNAVAILABLE"},
     }
     assert (service.is_ready(mes), service.is_ready(press)) == (False, True)
+
+
+def test_a_name_is_its_nano_else_the_smallest() -> None:
+    documents = DocumentStore()
+    models = ["cap:n-int8@9", "seal:s-int8@1", "cap:n@1", "cap:n@10", "cap:n@9", "seal:s@1", "lid:low@1", "lid:high@1"]
+    documents.states["meta"] = json.dumps({"models": models}).encode()
+    view, client = CatalogView(documents), Client(settings(models=("*",)))
+    found = {name: view.resolve(client, name, "").reference for name in ("cap", "cap:n-int8", "seal", "lid")}
+    assert found == {"cap": "cap:n@10", "cap:n-int8": "cap:n-int8@9", "seal": "seal:s-int8@1", "lid": "lid:low@1"}
+    assert view.resolve(client, "cap", "9").reference == "cap:n@9"
+    assert [one.reference for one in view.seen_by(client) if one.path == "cap:n"] == ["cap:n@10", "cap:n@9", "cap:n@1"]
 
 
 def test_bodies_of_one_group_leave_the_room_of_another() -> None:

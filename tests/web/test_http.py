@@ -104,6 +104,28 @@ def test_tensors_as_json_and_as_binary_data(plant: GatewayPlant) -> None:
     assert np.frombuffer(raw.content[size:], np.float32).tolist() == [12, 24, 36, 48]
 
 
+def test_outputs_are_binary_data_as_the_request_says_unless_one_says_otherwise(plant: GatewayPlant) -> None:
+    outputs = [{"name": "y"}, {"name": "kk", "parameters": {"binary_data": False}}]
+    body = {**AFFINE, "parameters": {"binary_data_output": True}, "outputs": outputs}
+    with plant.client() as client:
+        answer = client.post("/v2/models/affine/infer", json=body)
+    size = int(answer.headers[HEADER])
+    y, kk = json.loads(answer.content[:size])["outputs"]
+    assert (y["parameters"], "data" in y) == ({"binary_data_size": 16}, False)
+    assert kk["data"] == [20, 40, 60, 80]
+    assert np.frombuffer(answer.content[size:], np.float32).tolist() == [12, 24, 36, 48]
+
+
+def test_what_a_client_leaves_out_may_be_null(plant: GatewayPlant) -> None:
+    inputs = [{**one, "parameters": None} for one in AFFINE["inputs"]]
+    body = {"id": None, "parameters": None, "inputs": inputs, "outputs": None}
+    with plant.client() as client:
+        answer = client.post("/v2/models/affine/infer", json=body)
+        named = client.post("/v2/models/affine/infer", json={**body, "outputs": [{"name": "y", "parameters": None}]})
+    assert (answer.status_code, "id" in answer.json(), len(answer.json()["outputs"])) == (200, False, 2), answer.text
+    assert [one["name"] for one in named.json()["outputs"]] == ["y"]
+
+
 def test_a_model_of_an_open_length(plant: GatewayPlant) -> None:
     body = {"inputs": [{"name": "tokens", "shape": [1, 3], "datatype": "INT64", "data": [[1, 2, 6]]}]}
     with plant.client() as client:
@@ -126,6 +148,9 @@ def test_a_model_of_an_open_length(plant: GatewayPlant) -> None:
         ({"inputs": [*AFFINE["inputs"], AFFINE["inputs"][0]]}, "twice"),
         ({**AFFINE, "outputs": [{"name": "z"}]}, "'z'"),
         ({**AFFINE, "parameters": {"confidence": 0.5}}, "confidence"),
+        ({**AFFINE, "parameters": {"imgsz": 64}}, "imgsz"),
+        ({**AFFINE, "parameters": {"binary_data_output": "yes"}}, "binary_data_output"),
+        ({**AFFINE, "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "'y'"),
         ({**AFFINE, "outputs": [{"name": "y", "parameters": {"classification": 2}}]}, "classification"),
     ],
 )
@@ -173,6 +198,9 @@ def test_sizes_media_and_paths(plant: GatewayPlant) -> None:
     with plant.client() as client:
         assert client.post("/v2/models/alpha/detect", content=b"x" * (33 << 20)).status_code == 413
         assert client.post("/v2/models/alpha/detect", content=b"GIF89a").status_code == 415
+        for media in ("image/jpg", "image/pjpeg"):
+            answer = client.post("/v2/models/alpha/detect", content=jpeg(), headers={"Content-Type": media})
+            assert answer.status_code == 200, media
         gif = client.post("/v2/models/alpha/detect", content=jpeg(), headers={"Content-Type": "image/gif"})
         assert gif.status_code == 415
         assert client.post("/v2/models/alpha/detect", content=jpeg()[:300]).status_code == 400

@@ -15,10 +15,13 @@ from agent.messages.descriptors import RequestLink
 from agent.messages.web.control import AskModel, WorkerGone
 from agent.messages.web.requests import (
     Found,
+    Held,
     InferPicture,
+    Loading,
     NotInferred,
     Open,
     Opened,
+    Signature,
     ToRequests,
     WorkerStarted,
 )
@@ -26,9 +29,12 @@ from agent.processes.channel import Channel, pair
 from agent.processes.slots import request_memory
 from agent.web.gateway.core import worker_link
 from agent.web.gateway.core.faults import RequestError
-from agent.web.gateway.core.worker_link import WorkerLink
+from agent.web.gateway.core.service import EXPLICIT_HOLD_S
+from agent.web.gateway.core.worker_link import HOLD_S, WorkerLink
 
 SOON_S = 10.0
+MODEL = "alpha:n@1"
+SIGNATURE = Signature("openvino_cpu", is_detector=False, inputs=(), outputs=())
 
 
 class Control:
@@ -96,6 +102,11 @@ class Plant:
 
     async def take(self) -> int:
         return await self.link.turns.take("mes", SOON_S)
+
+
+def asks(one: Plant) -> list[AskModel]:
+    """Return what control was asked for."""
+    return [message for message in one.control.sent if isinstance(message, AskModel)]
 
 
 def picture(number: int, block: int) -> InferPicture:
@@ -236,6 +247,55 @@ def test_answers_to_a_web_process_before_are_nobodys() -> None:
     run(test)
     run(test)
     assert len(numbers) == 4
+
+
+def test_a_load_that_joins_that_of_a_request_keeps_the_model_for_its_own_time() -> None:
+    async def test(one: Plant) -> None:
+        request = asyncio.create_task(one.link.held(MODEL, SOON_S))
+        loads = [asyncio.create_task(one.link.held(MODEL, SOON_S, EXPLICIT_HOLD_S)) for _ in range(2)]
+        await until(lambda: len(asks(one)) == 1)
+        one.worker.send(Held(asks(one)[0].number, MODEL, SIGNATURE))
+        await until(lambda: len(asks(one)) == 2)
+        assert request.done()
+        assert not any(load.done() for load in loads), "the worker has not said that it keeps it"
+        one.worker.send(Held(asks(one)[1].number, MODEL, SIGNATURE))
+        assert await asyncio.gather(request, *loads) == [SIGNATURE] * 3
+        assert [message.hold_s for message in asks(one)] == [HOLD_S, EXPLICIT_HOLD_S]
+
+    run(test)
+
+
+@pytest.mark.parametrize("eta_ms", [0.0, 1e-3, 60_000.0])
+def test_a_request_that_waited_in_vain_hears_phase_and_estimate(eta_ms: float) -> None:
+    """The estimate may be unknown, over, or too long to wait for."""
+
+    async def test(one: Plant) -> None:
+        first = asyncio.create_task(one.link.held(MODEL, SOON_S))
+        await until(lambda: len(asks(one)) == 1)
+        one.worker.send(Loading(asks(one)[0].number, "loading", eta_ms))
+        await until(lambda: one.link._loading[MODEL].phase == "loading")
+        with pytest.raises(RequestError) as refused:
+            await one.link.held(MODEL, 0.01)
+        first.cancel()
+        assert (refused.value.kind, refused.value.phase) == ("busy", "loading")
+        expected_ms = pytest.approx(60_000, abs=5_000) if eta_ms > 1 else 1000
+        assert refused.value.eta_ms == expected_ms
+        assert refused.value.retry_s == (pytest.approx(60, abs=6) if eta_ms > 1 else 1.0)
+
+    run(test)
+
+
+def test_a_model_of_a_lost_worker_is_in_memory_no_more() -> None:
+    async def test(one: Plant) -> None:
+        asked = asyncio.create_task(one.link.held(MODEL, SOON_S))
+        await until(lambda: len(asks(one)) == 1)
+        one.worker.send(Held(asks(one)[0].number, MODEL, SIGNATURE))
+        await asked
+        assert one.link.changed_s[MODEL][0]
+        one.control.say(WorkerGone("default"))
+        assert MODEL not in one.link.changed_s
+
+    run(test)
 
 
 def test_the_pages_of_requests_all_go_back_once_none_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:

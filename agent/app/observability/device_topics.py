@@ -208,7 +208,7 @@ class DeviceTopics:
             backend=self._processors.runtime() or next((name for name in _RUNTIMES if name in self._versions), ""),
             lines=sorted(settings.line),
             streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
-            models=[version.reference for version in self._context.catalog.versions],
+            models=[version.reference for version in sorted(self._context.catalog.versions, key=lambda one: one.rank)],
             configuration_hash=self._context.configuration_hash,
             boot=self._context.boot,
             clock_synced=is_synchronised(),

@@ -20,6 +20,7 @@ _LEAST_SHARED_BYTES: Final = 1 << 30
 """The same where the GPU shares the processor's memory, in which other programs come and go."""
 _LEAST_SHARE: Final = 0.1
 _UNOWNED: Final = "no model (GPU memory)"
+_KILLED: Final = "a killed worker"
 
 
 class MemoryCheck:
@@ -31,6 +32,7 @@ class MemoryCheck:
         self._changed_s = 0.0
         self._kept: Final[dict[str, MemoryKept]] = {}
         self._unowned_bytes = 0
+        self._killed_bytes = 0
         self._usual_bytes: int | None = None
         """Least difference so far, taken for the driver's and other programs' memory; None: not compared yet."""
         self._odd_since_s: float | None = None
@@ -54,6 +56,12 @@ class MemoryCheck:
         self._states.pop(group, None)
         self._kept.pop(group, None)
         self._report()
+
+    def killed(self, held_bytes: int) -> None:
+        """Record the bytes that killed workers hold which do not end; a change is reported at once."""
+        if held_bytes != self._killed_bytes:
+            self._killed_bytes = held_bytes
+            self._report()
 
     def tick(self, now_s: float, reading: Reading, memory: HostReading | None, worker_pids: Collection[int]) -> None:
         """Compare every 5 s, unless the workers' figures are estimates or have just changed."""
@@ -86,9 +94,10 @@ class MemoryCheck:
 
     def _report(self) -> None:
         unowned = (_UNOWNED,) if self._unowned_bytes else ()
+        killed = (_KILLED,) if self._killed_bytes else ()
         models = tuple(model for kept in self._kept.values() for model in kept.models)
         kept_bytes = sum(kept.bytes for kept in self._kept.values())
-        self._decide(MemoryKept(kept_bytes + self._unowned_bytes, (*models, *unowned)))
+        self._decide(MemoryKept(kept_bytes + self._unowned_bytes + self._killed_bytes, (*models, *unowned, *killed)))
 
 
 def _is_settled(state: CacheState) -> bool:

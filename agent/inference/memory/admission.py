@@ -139,8 +139,12 @@ class AdmissionController:
             if not self._evict_left(entry.version, NOTHING):
                 raise NoFreeRoomError(entry.version, entry.charge)
 
-    def release(self, version: ModelVersion) -> str:
+    def release(self, reference: str) -> str:
         """Unload a resident model on request; return why it stays, empty once it is gone."""
+        named = [one for one in self._cache.versions() if one.reference == reference]  # as detector, and as tensors
+        return "; ".join(kept for kept in map(self._release, named) if kept)
+
+    def _release(self, version: ModelVersion) -> str:
         self._cache.keep_for_requests(version, 0.0)
         entry = self._cache.resident(version)
         if entry is None:

@@ -77,11 +77,7 @@ class RequestServer:
                 self._runner.put(message)
 
     def _release(self, message: Release) -> None:
-        version = self._held.find(message.reference)
-        if version is None:
-            self._send(Released(message.number, ""))
-            return
-        self._loads.release(version, lambda detail: self._send(Released(message.number, detail)))
+        self._loads.release(message.reference, lambda detail: self._send(Released(message.number, detail)))
 
     def _send(self, message: Message) -> None:
         """Send to the web process; drops the message where that does not read, which then times out."""

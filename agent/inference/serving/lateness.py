@@ -26,6 +26,8 @@ _MOST, _FEWER, _NONE, _LEAST = 0.25, 0.0, -0.5, -1.5
 """Slow frames saved: at most; below which guests end before the offer; below which none begins; at the least."""
 _IN_A_ROW: Final = 32
 """Frames after guests before one without a guest is waited for, because the line may have changed."""
+_IN_A_ROW_OWING: Final = 4
+"""The same while guests owe, because what they owe may be the line's change."""
 _UNTIMED: Final = 100
 """Frames without a guest, none timed, after which no timed one is waited for: a canary's share may leave one in 100."""
 _OVERLAPPED: Final = 32
@@ -79,12 +81,16 @@ class Lateness:
     @property
     def is_paid(self) -> bool:
         """True where a guest may begin."""
-        return self._saved_ns >= 0 and self._saved_frames > _NONE and not self.awaits_frame
+        return not self._owes and not self.awaits_frame
 
     @property
     def awaits_frame(self) -> bool:
         """True while no guest may begin before a frame without one was timed."""
-        return self._in_a_row >= _IN_A_ROW
+        return self._in_a_row >= (_IN_A_ROW_OWING if self._owes else _IN_A_ROW)
+
+    @property
+    def _owes(self) -> bool:
+        return self._saved_ns < 0 or self._saved_frames <= _NONE
 
     def reach_ns(self, period_ns: float, *, saved: bool = False) -> float:
         """Return the time by which a guest may reach beyond the offer of a frame that comes each `period_ns`.

@@ -66,7 +66,7 @@ class LoadQueue:
         self._gone: set[ModelVersion] = set()
         """Models to unload as soon as nobody uses them."""
         self._reservations_changed = False
-        self._to_release: Final[list[tuple[ModelVersion, Callable[[str], None]]]] = []
+        self._to_release: Final[list[tuple[str, Callable[[str], None]]]] = []
         self._thread: Final = TurnThread("load queue", self.turn, self._step)
 
     def start(self) -> None:
@@ -132,14 +132,13 @@ class LoadQueue:
             job.requests_until_s = max(job.requests_until_s, until_s)
             return job
 
-    def release(self, version: ModelVersion, told: Callable[[str], None]) -> None:
-        """Unload a model of requests, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
+    def release(self, reference: str, told: Callable[[str], None]) -> None:
+        """Unload a model that no line has, on the queue's thread; `told` gets why it stays, or "" once it is gone."""
         with self.turn:
-            job = self._jobs.get(version)
-            if job is not None:
+            for job in [one for one in self._jobs.values() if one.version.reference == reference]:
                 job.requests_until_s = 0.0
                 self._drop_unwanted(job)
-            self._to_release.append((version, told))
+            self._to_release.append((reference, told))
             self.turn.notify_all()
 
     def preload(self, models: tuple[ModelVersion, ...], gone: tuple[ModelVersion, ...] = ()) -> None:
@@ -245,8 +244,8 @@ class LoadQueue:
             gone = frozenset(self._gone)
             asked, self._to_release[:] = list(self._to_release), []
         self._admission.unload(gone)
-        for version, told in asked:
-            told(self._admission.release(version))
+        for reference, told in asked:
+            told(self._admission.release(reference))
 
     def _has_work(self) -> bool:
         return (

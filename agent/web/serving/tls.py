@@ -1,5 +1,6 @@
 """TLS of the web process: its certificate, and who may present one."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -13,7 +14,12 @@ _SHORT: Final = {
     "countryName": "C",
     "stateOrProvinceName": "ST",
     "localityName": "L",
+    "domainComponent": "DC",
+    "userId": "UID",
 }
+_NAMES: Final = {name.lower(): short for names in _SHORT.items() for name in names for short in names[1:]}
+_PART: Final = re.compile(r"(?:\\.|[^,\\])+", re.DOTALL)
+"""Part of a subject as text: a backslash makes the next character one of the value."""
 
 
 def context_of(setup: WebSetup, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
@@ -35,17 +41,25 @@ def context_of(setup: WebSetup, protocols: tuple[str, ...]) -> ssl.SSLContext | 
 
 
 def subject_of(certificate: Mapping[str, object] | None) -> str:
-    """Return the subject of a verified certificate as `getpeercert` gives it: "CN=mes,O=plant"; empty without one."""
+    """Return the subject of a verified certificate as `getpeercert` gives it: "CN=mes,O=plant"; empty without one.
+
+    A comma within a value has a backslash before it, so that no value looks like several parts.
+    """
     parts: list[str] = []
     names = certificate.get("subject") if certificate else None
     for relative in names if isinstance(names, tuple) else ():
-        parts += [f"{_SHORT.get(key, key)}={value}" for key, value in relative]
+        parts += [_part(key, value) for key, value in relative]
     return ",".join(sorted(parts))
 
 
 def normal_subject(text: str) -> str:
     """Return a configured subject in the form of `subject_of`, whatever its order and spaces."""
-    return ",".join(sorted(part.strip() for part in text.split(",") if part.strip()))
+    parts = [one.partition("=") for one in _PART.findall(text) if one.strip()]
+    return ",".join(sorted(_part(key.strip(), re.sub(r"\\(.)", r"\1", value.strip())) for key, _, value in parts))
+
+
+def _part(key: str, value: str) -> str:
+    return f"{_NAMES.get(key.lower(), key)}=" + re.sub(r"([,\\])", r"\\\1", value)
 
 
 def _no_password() -> str:

@@ -1,4 +1,4 @@
-"""The open sides of a model's inputs are bounded by what its tensors would take."""
+"""Inputs are bounded: their open sides by what tensors would take, their integers by what a runtime computes with."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 from support.tensor_models import affine_model, attention_model, encoder_model, identity_model, masked_model
 
-from agent.inference.backends.tensors import openvino_tensors
+from agent.inference.backends.tensors import onnxruntime_tensors, openvino_tensors
 from agent.inference.backends.tensors.tensor_model import WrongTensorsError
 from agent.messages.references import ModelVersion
 from agent.messages.web.open_sides import beyond_bound
@@ -38,6 +38,19 @@ def test_a_request_beyond_it_is_refused_before_it_is_inferred(tmp_path: Path) ->
     with pytest.raises(WrongTensorsError, match=r"inputs: 'x' is too large: .* 8193 elements .* 8192 at most"):
         loaded.run({"x": np.ones((1, 8193, 8), np.float32)}, ())
     loaded.close()
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**63 - 1])
+def test_an_integer_is_refused_that_the_runtime_would_cut_off(tmp_path: Path, number: int) -> None:
+    loaded = openvino_tensors.load(_version(tmp_path, identity_model(TensorProto.INT64, ["n"])), "f32")
+    widest = np.array([2**31 - 1, -(2**31)], np.int64)
+    assert loaded.run({"INPUT0": widest}, ())["OUTPUT0"].tolist() == widest.tolist()
+    with pytest.raises(WrongTensorsError, match="inputs: 'INPUT0' holds numbers beyond 2147483647"):
+        loaded.run({"INPUT0": np.array([0, number], np.int64)}, ())
+    loaded.close()
+    other = onnxruntime_tensors.load(_version(tmp_path, identity_model(TensorProto.INT64, ["n"])), "cpu")
+    assert other.run({"INPUT0": np.array([0, number], np.int64)}, ())["OUTPUT0"].tolist() == [0, number]
+    other.close()
 
 
 def test_sides_at_the_same_place_count_once() -> None:

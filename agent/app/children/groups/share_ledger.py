@@ -28,12 +28,21 @@ class _Request:
     again_s: float = 0.0
 
 
+@dataclass
+class _Ending:
+    """Memory of a group's killed workers that the kernel may not have back yet."""
+
+    limit: MemoryLimit
+    kept: MemoryLimit | None
+    """What the next worker may use of it once it is back; None where that was settled, because they do not end."""
+
+
 class ShareLedger:
     """Limits of the groups, together never more than the whole budget. For the loop's thread.
 
     A group asks before a load. It gets what nobody has, then what others have and do not use, and of the part that is
     guaranteed to it also what others have borrowed and can evict. A limit counts until its worker has confirmed a
-    lower one, or is gone.
+    lower one, or is gone: a killed one has its memory until the kernel has ended it.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class ShareLedger:
         self._leaked: Final[dict[str, int]] = {}
         """Bytes that did not come back from unloaded models, or from loads that hang, by group."""
         self._limits: Final = dict(guaranteed)
+        self._ending: Final[dict[str, _Ending]] = {}
         self._requests: Final[dict[str, _Request]] = {}
         self._recalls: Final[dict[str, ShareRecalled]] = {}
         """Recall that each group has not answered yet."""
@@ -68,6 +78,14 @@ class ShareLedger:
     def limits(self) -> Mapping[str, MemoryLimit]:
         """Limit of each group, of which it may use less at this moment."""
         return self._limits
+
+    @property
+    def taken(self) -> Mapping[str, MemoryLimit]:
+        """Limit of each group, with what its killed workers may still hold."""
+        return {
+            group: _plus(limit, self._ending[group].limit) if group in self._ending else limit
+            for group, limit in self._limits.items()
+        }
 
     def asked(self, group: str, asked: ShareAsked) -> None:
         """Take a request of a group's worker, which replaces an earlier one."""
@@ -87,13 +105,46 @@ class ShareLedger:
         """Record the bytes that unloaded models of a group, and loads that hang, have not given back."""
         self._leaked[group] = size_bytes
 
-    def lost(self, group: str) -> None:
-        """Record that a group's worker is gone, and with it what it has borrowed."""
+    def lost(self, group: str, *, is_gone: bool = True) -> None:
+        """Record that a group's worker is lost; not `is_gone`: the kernel may not have its memory back yet."""
         self._leaked.pop(group, None)
         self._requests.pop(group, None)
         recalled = self._recalls.pop(group, None)
-        kept = _smaller(self._limits[group], self.guaranteed[group])
-        self._limits[group] = _smaller(kept, recalled.limit) if recalled is not None else kept
+        limit = self._limits[group]
+        kept = _smaller(limit, self.guaranteed[group])
+        if recalled is not None:
+            kept = _smaller(kept, recalled.limit)
+        before = self._ending.pop(group, None)
+        self._limits[group] = kept
+        if not is_gone:
+            self._ending[group] = _Ending(limit if before is None else _plus(limit, before.limit), kept)
+            self._limits[group] = _NOTHING
+        self._settle()
+
+    def gone(self, group: str) -> None:
+        """Record that all killed workers of a group are gone, and with them what they had."""
+        ending = self._ending.pop(group, None)
+        if ending is None:
+            return
+        if ending.kept is not None:
+            self._limits[group] = _larger(self._limits[group], ending.kept)
+        self._settle()
+
+    def outlasts(self, group: str, held_bytes: int) -> None:
+        """Record that a killed worker takes so long to end that the next one starts; `held_bytes` are seen in it.
+
+        Nobody waits for it any longer. What it holds is taken from the part of its own group first. Bytes of a GPU
+        cannot be seen, and count as back, because a driver refuses what it does not have.
+        """
+        ending = self._ending.get(group)
+        if ending is None:
+            return
+        held = _smaller(ending.limit, MemoryLimit(held_bytes, 0))
+        if ending.kept is None and held == ending.limit:
+            return
+        kept, self._ending[group] = ending.kept, _Ending(held, None)
+        if kept is not None:
+            self._limits[group] = _larger(self._limits[group], _smaller(kept, self._own(group)))
         self._settle()
 
     def tick(self) -> bool:
@@ -130,10 +181,13 @@ class ShareLedger:
         now_s = self._clock()
         if _is_within(self._missing(group, request), self._free()) or now_s >= request.until_s:
             return True
-        if self._recalls or now_s < request.again_s:
+        is_coming = any(one.kept is not None for one in self._ending.values())
+        if self._recalls or is_coming or now_s < request.again_s:
             return False
-        is_guaranteed = _is_within(request.asked.limit, self.guaranteed[group]) and request.asked.is_requested
+        is_guaranteed = _is_within(request.asked.limit, self._own(group)) and request.asked.is_requested
         if request.recalls and not is_guaranteed:
+            return True
+        if request.recalls > 1 and self._is_in_vain():
             return True
         if request.recalls > 1 and self._ends_a_leak(group, request):
             return False
@@ -148,7 +202,7 @@ class ShareLedger:
         for other, limit in list(self._limits.items()):
             target = _minus(limit, lacking)
             if evict:
-                target = _larger(target, _smaller(self.guaranteed[other], limit))
+                target = _larger(target, _smaller(self._own(other), limit))
             if other == group or target == limit:
                 continue
             self._numbers += 1
@@ -172,12 +226,21 @@ class ShareLedger:
                 return True
         return False
 
+    def _own(self, group: str) -> MemoryLimit:
+        """Return what is guaranteed to a group, less what its killed workers hold."""
+        ending = self._ending.get(group)
+        return self.guaranteed[group] if ending is None else _minus(self.guaranteed[group], ending.limit)
+
+    def _is_in_vain(self) -> bool:
+        """Return True where killed workers hold so much of what others are guaranteed that nothing brings it back."""
+        return any(not _is_within(one.limit, self.guaranteed[group]) for group, one in self._ending.items())
+
     def _missing(self, group: str, request: _Request) -> MemoryLimit:
         return _minus(_smaller(request.asked.limit, self._whole), self._limits[group])
 
     def _free(self) -> MemoryLimit:
         free = self._whole
-        for limit in self._limits.values():
+        for limit in self.taken.values():
             free = _minus(free, limit)
         return free
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import psutil
 
+from agent.app.children.groups.memory_limits import MemoryLimits
+
 _log: Final = logging.getLogger(__name__)
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
@@ -34,6 +36,7 @@ class Walls:
         """`memory.events` of each group's cgroup when its worker started."""
         self._parts: Final[dict[str, int]] = {}
         """Divisor of each restrained group's weight."""
+        self._limits: Final = MemoryLimits(self._write_limit)
         self.missing = ""
         """The reason for missing walls; empty where they stand."""
 
@@ -70,10 +73,9 @@ class Walls:
         return f"the kernel killed {killed} of its group's processes, whose memory limit is {size}"
 
     def limit(self, memory_bytes: Mapping[str, int]) -> None:
-        """Set the memory limit of each group's processes in bytes."""
+        """Set the memory limit of each group's processes in bytes; a lowered one holds a little later."""
         if self._base is not None:
-            for group, limit_bytes in memory_bytes.items():
-                self._write(self._base / _leaf(group) / "memory.max", str(limit_bytes))
+            self._limits.set(memory_bytes)
 
     def _divided(self) -> Path | None:
         """Make the leaves and return the folder above them; None with `missing` set. Raises OSError."""
@@ -130,6 +132,10 @@ class Walls:
             return (self._base / _leaf(group) / name).read_text(encoding="ascii")
         except OSError:
             return ""
+
+    def _write_limit(self, group: str, limit_bytes: int) -> None:
+        if self._base is not None:
+            self._write(self._base / _leaf(group) / "memory.max", str(limit_bytes))
 
     @staticmethod
     def _undo(base: Path) -> None:

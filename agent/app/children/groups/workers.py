@@ -1,8 +1,10 @@
 """The worker processes, one for each group of lines, with their shares of memory and processor."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from agent.app.children.groups.ending_workers import EndingWorkers
 from agent.app.children.groups.endless_calls import EndlessCalls
 from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
@@ -47,6 +49,7 @@ class Workers:
         self._walls: Final = Walls({group: one.cpu_weight for group, one in settings.groups.items()})
         self._whole = Budgets(0)
         self._ledger: ShareLedger | None = None
+        self._ending: Final = EndingWorkers(lambda group: supervisor.ending(self._children[group]))
         self._guard: Final = MemoryGuard(self.restart)
         self._calls: Final = EndlessCalls()
         self._room_bytes = 0
@@ -92,6 +95,7 @@ class Workers:
         """Return what a new worker of a group may use."""
         if self._ledger is None:
             return Share(as_limit(self._whole), self._whole)
+        self._look_at_ending(time.monotonic())
         return Share(self._ledger.limits[group], self._whole, self._ledger.guaranteed[group])
 
     def started(self, group: str, pid: int) -> None:
@@ -132,12 +136,18 @@ class Workers:
     def lost(self, group: str) -> str:
         """Record that a group's worker ended; return what is known of why beyond its exit code, or ""."""
         self._hung.discard(group)
+        is_gone = self._ending.lost(group, time.monotonic())
         if self._ledger is None:
             return ""
         reached = self._walls.reached(group)
-        self._ledger.lost(group)
+        self._ledger.lost(group, is_gone=is_gone)
         self._set_walls()
         return reached
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that killed workers hold which do not end."""
+        return self._ending.kept_bytes
 
     def tick(self, now_s: float, turns_s: Mapping[str, float]) -> None:
         """Tell control of workers that stopped making progress, or resumed; lend and recall memory.
@@ -150,6 +160,7 @@ class Workers:
             if is_hung != (group in self._hung):
                 (self._hung.add if is_hung else self._hung.discard)(group)
                 self._decide(WorkerHung(is_hung, group))
+        self._look_at_ending(now_s)
         if self._ledger is None:
             return
         for group, child in self._children.items():
@@ -162,13 +173,23 @@ class Workers:
         if self._walls.missing:
             self._guard.tick(now_s, self.pids(), self._most_bytes(self._ledger))
 
+    def _look_at_ending(self, now_s: float) -> None:
+        gone, kept = self._ending.look(now_s)
+        if self._ledger is None or not (gone or kept):
+            return
+        for group in gone:
+            self._ledger.gone(group)
+        for group, held_bytes in kept.items():
+            self._ledger.outlasts(group, held_bytes)
+        self._set_walls()
+
     def _set_walls(self) -> None:
         if self._ledger is not None:
             self._walls.limit(self._most_bytes(self._ledger))
 
     def _most_bytes(self, ledger: ShareLedger) -> dict[str, int]:
         """Return the memory that the others leave each group; less only where that is not enough for its own."""
-        limits = {group: limit.host_bytes for group, limit in ledger.limits.items()}
+        limits = {group: limit.host_bytes for group, limit in ledger.taken.items()}
         taken_bytes = sum(limits.values()) + FURTHER_WORKER_BYTES * len(limits)
         return {
             group: max(

@@ -30,6 +30,8 @@ _DATATYPES: Final = {
     "bf16": "BF16",
     "string": "BYTES",
 }
+_MOST_INTEGER: Final = 2**31 - 1
+"""The CPU plugin computes with integers of 32 bits, and cuts off the others' higher ones without a word."""
 # float32, because nobody compares the answers of a lower precision with the file's, as is done for detectors.
 _OPTIONS: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
@@ -47,7 +49,8 @@ def load(version: ModelVersion, compute: str) -> TensorModel:
         processor = ModelProcessor(devices.lower(), "openvino", version_of("openvino") or "", devices)
         inputs = tuple(_port(one, f"input_{at}") for at, one in enumerate(compiled.inputs))
         outputs = tuple(_port(one, f"output_{at}") for at, one in enumerate(compiled.outputs))
-        return TensorModel(version.reference, _Session(compiled), inputs, outputs, processor, most_open=most_open)
+        bounds = {"most_open": most_open, "most_integer": _MOST_INTEGER}
+        return TensorModel(version.reference, _Session(compiled), inputs, outputs, processor, **bounds)
 
 
 def _port(one: Untyped, unnamed: str) -> Port:

@@ -25,6 +25,8 @@ _SIDE: Final = 64
 _KEPT_TIMES, _LEAST_KEPT_BYTES = 8, 64 << 10
 """A runtime keeps its memory after inputs of up to so many times the proof's bytes, and of up to so many bytes."""
 
+_LONG: Final = (np.int64, np.uint64)
+
 DTYPES: Final[Mapping[str, type[np.generic]]] = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
@@ -75,7 +77,9 @@ class TensorModel:
         processor: ModelProcessor,
         *,
         most_open: int = 0,
+        most_integer: int = 0,
     ) -> None:
+        """Store the parts; `most_integer` is the largest integer that the runtime computes with, 0: of any datatype."""
         self.inputs: Final = inputs
         self.outputs: Final = outputs
         self.most_open: Final = most_open
@@ -97,6 +101,7 @@ class TensorModel:
         self._session: Session | None = session
         self._running: Final = threading.Lock()
         self._refusal = ""
+        self._most_integer: Final = most_integer
 
     def run(self, given: Mapping[str, Array], wanted: tuple[str, ...]) -> dict[str, Array]:
         """Infer; `given` has an array for each input, `wanted` names outputs, all where it is empty.
@@ -148,6 +153,11 @@ class TensorModel:
         if not fits or not array.size:
             expected = list(port.shape)
             raise WrongTensorsError(f"inputs: {port.name!r} has shape {list(array.shape)}, expected {expected}")
+        most = self._most_integer
+        if most and array.dtype in _LONG and (array.max() > most or array.min() < -most - 1):
+            raise WrongTensorsError(
+                f"inputs: {port.name!r} holds numbers beyond {most}, which {self.backend} cannot take"
+            )
         return array
 
     def check_outputs(self, image: NDArray[np.uint8]) -> Objects:

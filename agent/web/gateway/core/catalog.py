@@ -9,7 +9,8 @@ from agent.web.gateway.core.clients import Client
 from agent.web.gateway.core.faults import not_found
 from agent.web.serving.documents import DocumentStore
 
-_SIZES: Final = "nsmlx"
+_USUAL: Final = "n"
+"""Variant of a NAME alone, because "n-int8" is smaller and answers otherwise."""
 _RESIDENT: Final = frozenset({"active", "pinned", "resident", "reserved", "preloaded", "draining"})
 State = str
 
@@ -55,13 +56,16 @@ class CatalogView:
         self._versions: tuple[Version, ...] = ()
 
     def versions(self) -> tuple[Version, ...]:
-        """Return every version of the catalog, the highest of each variant first."""
+        """Return every version of the catalog by name: the smallest variant first, and its highest version first."""
         meta = self._documents.states.get("meta", b"")
         if meta != self._meta:
             parsed = [ModelReference.parse(one) for one in msgspec.json.decode(meta, type=_Meta).models] if meta else []
             known = [Version(one.name, one.variant or "", one.version or "") for one in parsed if one is not None]
+            sizes = {
+                one.path: place for place, one in reversed(list(enumerate(known)))
+            }  # `meta` has the smallest first
             known.sort(key=lambda one: natural_key(one.version), reverse=True)
-            known.sort(key=lambda one: (one.name, _order(one.variant)))
+            known.sort(key=lambda one: (one.name, sizes[one.path]))
             self._meta, self._versions = meta, tuple(known)
         return self._versions
 
@@ -77,8 +81,9 @@ class CatalogView:
         name, colon, variant = model.partition(":")
         seen = self.seen_by(client) if variant or not colon else []
         found = [one for one in seen if one.name == name and variant in {"", one.variant}]
-        found = [one for one in found if one.variant == (variant or found[0].variant)]
-        found = [one for one in found if version in {"", one.version}]
+        if found and not variant:
+            variant = _USUAL if any(one.variant == _USUAL for one in found) else found[0].variant
+        found = [one for one in found if one.variant == variant and version in {"", one.version}]
         if not found:
             raise not_found(f"{model}, version {version}"[:200] if version else model[:200])
         return found[0]
@@ -98,10 +103,3 @@ def _state(word: str) -> State:
     if word in _RESIDENT:
         return "READY"
     return "LOADING" if word == "loading" else "UNLOADING"
-
-
-def _order(variant: str) -> tuple[int, int, str]:
-    """Return the order of variants: n first, then by size, a suffixed one just below its base, others last."""
-    base, dash, _ = variant.partition("-")
-    at = _SIZES.find(base) if len(base) == 1 else -1
-    return (at if at >= 0 else len(_SIZES), 0 if dash else 1, variant)

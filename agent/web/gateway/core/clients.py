@@ -73,14 +73,27 @@ class Clients:
         self.faults: Final[list[str]] = []
         """Mistakes that keep a configured client from being let in."""
         for one in clients:
-            if one.subject:
-                self._by_subject[normal_subject(one.subject)] = Client(one)
-                continue
+            why = self._added(one)
+            if why:
+                proof = "subject" if one.subject else "token_file"
+                self.faults.append(f"client {one.name} is not let in: its {proof}: {why}")
+
+    def _added(self, one: WebClient) -> str:
+        """Add a client; return why it cannot be let in, empty where it can."""
+        client = Client(one)
+        if one.subject:
+            other = self._by_subject.setdefault(normal_subject(one.subject), client)
+        else:
             try:
-                self._by_token.append((_hash_in(Path(one.token_file)), Client(one)))
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else str(error)
-                self.faults.append(f"client {one.name} is not let in: its token_file: {why}")
+                digest = _hash_in(Path(one.token_file))
+            except OSError as error:
+                return error.strerror or str(error)
+            except ValueError as error:
+                return str(error)
+            other = next((known for found, known in self._by_token if found == digest), client)
+            if other is client:
+                self._by_token.append((digest, client))
+        return "" if other is client else f"client {other.name} has the same"
 
     def counts(self) -> Counter[str]:
         """Return the number of clients that may be let in, by group."""

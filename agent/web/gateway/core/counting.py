@@ -22,6 +22,8 @@ class Counted:
 
     client: str = ""
     model: str = ""
+    outcome: Outcome = "ok"
+    """Where it is answered without RequestError."""
 
 
 class Counting:
@@ -39,7 +41,7 @@ class Counting:
         outcome: Outcome = "failed"
         try:
             yield counted
-            outcome = "ok"
+            outcome = counted.outcome
         except RequestError as error:
             outcome = error.kind
             raise

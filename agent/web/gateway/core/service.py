@@ -148,8 +148,19 @@ class GatewayService:
         await self._link(client).held(one.reference, EXPLICIT_WAIT_S, EXPLICIT_HOLD_S)
 
     async def unload(self, client: Client, one: Version) -> None:
-        """Unload a model; returns when its bytes are back. Raises RequestError where a line keeps it."""
-        await self._link(client).release(one.reference, EXPLICIT_WAIT_S)
+        """Unload a model and its older versions; returns when their bytes are back.
+
+        Raises RequestError where a line keeps the model; an older version may stay with a line.
+        """
+        link = self._link(client)
+        for other in self.catalog.seen_by(client):
+            if other.path == one.path and other != one and self.state(client, other) != _ABSENT:
+                try:
+                    await link.release(other.reference, EXPLICIT_WAIT_S)
+                except RequestError as error:
+                    if error.kind != "invalid":
+                        raise
+        await link.release(one.reference, EXPLICIT_WAIT_S)
 
     async def detect(self, client: Client, one: Version, content: bytes, wish: Wish) -> Detected:
         """Find the objects in an encoded picture. Raises RequestError."""
@@ -169,8 +180,8 @@ class GatewayService:
             _require_allowed(wish, signature)
             found = await self._detect(client, one, _picture_of(inputs), wish)
             return _as_tensors(found, signature, wish.outputs)
-        if wish.confidence is not None or wish.iou is not None:
-            raise invalid("parameters: confidence and iou are for models that find objects")
+        if any(one is not None for one in (wish.confidence, wish.iou, wish.imgsz)):
+            raise invalid("parameters: confidence, iou and imgsz are for models that find objects")
         _require_fitting(inputs, signature)
 
         def write(block: memoryview) -> Numbered:

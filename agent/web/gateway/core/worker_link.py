@@ -44,6 +44,8 @@ _RENEWED_S: Final = HOLD_S / 3
 _UNANSWERED_S: Final = HOLD_S + 60
 """A model that was asked for so long ago is asked for again; the worker gives one up after HOLD_S."""
 _RETRY_S: Final = 2.0
+_UNKNOWN_S: Final = 1.0
+"""Estimate of a load of which nothing is known yet, or which takes longer than its estimate was."""
 _IDLE_S: Final = 5.0
 _READ_BATCH: Final = 64
 _RANDOM_BITS: Final = 48
@@ -64,6 +66,7 @@ class _Loading:
     """A model that was asked for; all requests for it wait for one future."""
 
     held: "asyncio.Future[Signature]"
+    hold_s: float
     phase: str = "queued"
     due_s: float = 0.0
     """Estimated end (monotonic); 0: unknown."""
@@ -138,10 +141,14 @@ class WorkerLink:
             loading = self._ask(reference, hold_s)
         if loading.due_s and loading.due_s - time.monotonic() > wait_s:
             raise self._still_loading(loading)
+        began_s = time.monotonic()
         try:
-            return await asyncio.wait_for(asyncio.shield(loading.held), wait_s)
+            signature = await asyncio.wait_for(asyncio.shield(loading.held), wait_s)
         except (TimeoutError, asyncio.TimeoutError):
             raise self._still_loading(loading) from None
+        if loading.hold_s < hold_s:  # another request asked for it, which keeps it for less
+            return await self.held(reference, wait_s - (time.monotonic() - began_s), hold_s)
+        return signature
 
     def forget(self, reference: str) -> None:
         """Ask for the model again before the next request, because it is not resident any more."""
@@ -212,17 +219,18 @@ class WorkerLink:
         if not self._is_open:
             raise busy("the worker starts", _RETRY_S)
         number = next(self._numbers)
-        loading = self._loading[reference] = _Loading(asyncio.get_running_loop().create_future())
+        loading = self._loading[reference] = _Loading(asyncio.get_running_loop().create_future(), hold_s)
         loading.held.add_done_callback(_heard)
         self._references[number] = reference
         self._control.send(AskModel(number, reference, hold_s, self.group))
         return loading
 
     def _still_loading(self, loading: _Loading) -> RequestError:
-        left_s = max(0.0, loading.due_s - time.monotonic()) if loading.due_s else 0.0
-        retry_s = max(1.0, round(left_s))
+        left_s = loading.due_s - time.monotonic()
+        left_s = left_s if left_s > 0 else _UNKNOWN_S
         detail = "the model is not in memory yet"
-        return RequestError("busy", detail, retry_s=retry_s, phase=loading.phase, eta_ms=round(left_s * 1000) or None)
+        retry_s = max(1.0, round(left_s))
+        return RequestError("busy", detail, retry_s=retry_s, phase=loading.phase, eta_ms=round(left_s * 1000))
 
     def _send(self, message: Message) -> None:
         if not self._is_open:
@@ -307,6 +315,7 @@ class WorkerLink:
         self._is_open = False
         self.turns.close()
         self._known.clear()
+        self.changed_s.clear()
         for number in list(self._references):
             self._end_loading(number, busy(why, _RETRY_S))
         for under_way in self._under_way.values():

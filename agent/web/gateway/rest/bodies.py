@@ -14,7 +14,7 @@ from agent.web.gateway.core.service import MOST_BYTES, GatewayService
 
 _WHOLE_S: Final = 30.0
 """Time for a whole body."""
-_MOST_DIGITS: Final = 10
+_MOST_DIGITS: Final = 20
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Of zlib, by the content's coding."""
 _MOST_MEMBERS: Final = 16

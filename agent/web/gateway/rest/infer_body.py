@@ -16,24 +16,24 @@ _UNSET: Final = msgspec.UNSET
 _SIZE: Final = "binary_data_size"
 
 
-class _Input(msgspec.Struct):
+class _Input(msgspec.Struct):  # null where a client has nothing to say, as those of pydantic write it
     name: str
     shape: list[int]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
     data: msgspec.Raw | msgspec.UnsetType = _UNSET
 
 
 class _Output(msgspec.Struct):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _Body(msgspec.Struct):
     inputs: list[_Input]
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    outputs: list[_Output] = []
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
         body = msgspec.json.decode(text, type=_Body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise invalid(f"the body: {error}") from None
-    if len(body.inputs) > _MOST_TENSORS or len(body.outputs) > _MOST_TENSORS:
+    outputs, parameters = body.outputs or [], body.parameters or {}
+    if len(body.inputs) > _MOST_TENSORS or len(outputs) > _MOST_TENSORS:
         raise invalid(f"inputs and outputs: at most {_MOST_TENSORS} each")
     inputs, left = [], raw
     for one in body.inputs:
@@ -80,17 +81,29 @@ def parse(content: bytes, header_length: str | None) -> InferBody:
         inputs.append(made)
     if len(left):
         raise invalid(f"the body has {len(left)} bytes behind its last tensor")
-    for output in body.outputs:
-        require_served("outputs", output.name, output.parameters)
-    wish = wish_of(body.parameters, tuple(one.name for one in body.outputs))
-    named = frozenset(one.name for one in body.outputs if one.parameters.get("binary_data") is True)
-    return InferBody(body.id, inputs, wish, named, body.parameters.get("binary_data_output") is True)
+    is_binary = _flag(parameters, "binary_data_output", "parameters")
+    named: set[str] = set()
+    for output in outputs:
+        own = output.parameters or {}
+        require_served("outputs", output.name, own)
+        if _flag(own, "binary_data", f"outputs: {output.name[:64]!r}", is_unsaid=is_binary):
+            named.add(output.name)
+    wish = wish_of(parameters, tuple(one.name for one in outputs))
+    return InferBody(body.id or "", inputs, wish, frozenset(named), is_binary)
+
+
+def _flag(parameters: dict[str, Any], name: str, where: str, *, is_unsaid: bool = False) -> bool:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise invalid(f"{where}: {name} is {str(value)[:32]!r}, expected true or false")
+    return is_unsaid if value is None else value
 
 
 def _tensor(one: _Input, raw: memoryview) -> tuple[Tensor, memoryview]:
     """Return an input, and the bytes behind it."""
-    require_served("inputs", one.name, one.parameters)
-    size = one.parameters.get(_SIZE)
+    parameters = one.parameters or {}
+    require_served("inputs", one.name, parameters)
+    size = parameters.get(_SIZE)
     if size is None:
         if one.data is _UNSET:
             raise invalid(f"inputs: {one.name[:64]!r} has neither data nor {_SIZE}")

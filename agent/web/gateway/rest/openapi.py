@@ -11,6 +11,7 @@ _TEXT: Final[Untyped] = {"type": "string"}
 _NUMBER: Final[Untyped] = {"type": "number"}
 _WHOLE: Final[Untyped] = {"type": "integer"}
 _FLAG: Final[Untyped] = {"type": "boolean"}
+_PARAMETERS: Final[Untyped] = {"type": ["object", "null"]}
 _REFUSALS: Final = {
     "400": "A wrong shape, datatype, parameter or body",
     "401": "No good token or certificate",
@@ -54,7 +55,7 @@ def document() -> Untyped:
                     name=_TEXT,
                     shape=_list({**_WHOLE, "minimum": 0}),
                     datatype={"enum": [*tensors.SIZES, tensors.BYTES]},
-                    parameters={"type": "object"},
+                    parameters=_PARAMETERS,
                     data={"type": "array"},
                 ),
                 "Output": _object(
@@ -92,10 +93,10 @@ def _of_model(path: str) -> Untyped:
 def _infer() -> Untyped:
     request = _object(
         ["inputs"],
-        id=_TEXT,
+        id={"type": ["string", "null"]},
         inputs=_list({"$ref": "#/components/schemas/Input"}),
-        parameters={"type": "object"},
-        outputs=_list(_object(["name"], name=_TEXT, parameters={"type": "object"})),
+        parameters=_PARAMETERS,
+        outputs={**_list(_object(["name"], name=_TEXT, parameters=_PARAMETERS)), "type": ["array", "null"]},
     )
     answer = _object(
         ["model_name", "model_version", "outputs"],

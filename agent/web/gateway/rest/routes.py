@@ -18,6 +18,7 @@ from agent.messages.web.requests import Port
 from agent.web.gateway.core import tensors
 from agent.web.gateway.core.catalog import Version
 from agent.web.gateway.core.faults import RequestError, invalid, not_found
+from agent.web.gateway.core.pictures.headers import MEDIA
 from agent.web.gateway.core.service import EXTENSIONS, MOST_BYTES, Admitted, GatewayService
 from agent.web.gateway.core.wishes import wish_of
 from agent.web.gateway.rest import openapi
@@ -29,6 +30,8 @@ from agent.web.serving.http_server import SUBJECT
 
 _log: Final = logging.getLogger(__name__)
 _SMALL_BYTES: Final = 1 << 20
+_PICTURES: Final = frozenset({*MEDIA, "image/jpg", "image/pjpeg"})
+"""Content types of pictures, with two that are no registered names of JPEG, and in use."""
 _Body = TypeVar("_Body")
 _MODEL, _OF_VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 
@@ -106,11 +109,9 @@ class _Endpoint:
         answer = self._answers.get(method)
         if answer is not None:
             return await answer(Asked(request, self._service, admitted))
-        return self._nothing(request)
-
-    def _nothing(self, request: Request) -> Response:
         if not self._answers:
             raise not_found(request.url.path[:200])
+        admitted.counted.outcome = "unsupported"
         allow = {"Allow": ", ".join(self._answers)}
         return json_of({"error": f"{request.method[:16]} is not for this path"}, 405, allow)
 
@@ -213,7 +214,7 @@ async def _detect(asked: Asked) -> Response:
     one = asked.model()
     wish = wish_of(dict(asked.request.query_params))
     media = asked.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media.startswith("image/") and media not in {"image/jpeg", "image/png", "image/webp"}:
+    if media.startswith("image/") and media not in _PICTURES:
         raise RequestError("media", f"{media[:64]!r}; JPEG, PNG and WebP are understood")
     found = await asked.service.detect(asked.client, one, await asked.body(), wish)
     took_ms = round((time.monotonic() - began_s) * 1000, 1)
