@@ -190,10 +190,11 @@ packages() {
   done
 }
 
-# Two scripts started at once must not install into each other.
+# begin_setup [FOLDER]: two scripts started at once must not install into each other, nor both into FOLDER (.cache).
 begin_setup() {
-  { mkdir -p .cache 2>/dev/null && [ -w .cache ]; } || fail "no permission to write in $PWD"
-  exec 9>.cache/setup.lock
+  local folder="${1:-.cache}"
+  { mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ]; } || fail "no permission to write in $PWD"
+  exec 9>"$folder/setup.lock"
   flock -n 9 || { say "waiting for another setup" && flock 9; }
 }
 

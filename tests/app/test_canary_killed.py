@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 from support.brokers import Mosquitto
 from support.candidates import CANDIDATE, NAMES, STABLE, add_version
@@ -31,7 +32,7 @@ _CANARY_ENDS: Final = frozenset(
     | {("failed", reason) for reason in ("superseded", "worker_lost", "timeout", "load_failed")}
 )
 _IN_FLIGHT_S: Final = 2.0
-"""Time for which a candidate's answers may still arrive after the end of its canary."""
+"""Time for which a candidate's answers may still arrive after its worker could hear of the end of its canary."""
 
 
 class CanaryWitness(Witness):
@@ -51,6 +52,11 @@ class CanaryWitness(Witness):
         self._canary = {}
         self.serves = ""
         self._ended_s = time.monotonic()
+
+    def thawed(self) -> None:
+        """Note that a worker was frozen until now: it may take a frame before it hears of an end."""
+        if not _answers(self._canary):
+            self._ended_s = time.monotonic()
 
     def take(self, arrival: Arrival) -> None:
         super().take(arrival)
@@ -101,6 +107,10 @@ class CanaryRun(RandomRun):
     """A bad day on which an operator mostly begins, stops and promotes canaries."""
 
     witness: CanaryWitness
+
+    def _thaw(self, child: psutil.Process) -> None:
+        super()._thaw(child)
+        self.witness.thawed()
 
     def _command(self) -> None:
         if self._rng.random() < _OTHERS:

@@ -18,22 +18,32 @@ BUILDER = "agent.inference.preparing.build_process"
 WORKER = "agent.inference.process"
 
 
-def found(agent: RunningAgent, module: str, sent: signal.Signals) -> None:
-    """Wait until a process of the agent runs a module, and send it a signal at once."""
+def found(agent: RunningAgent, module: str, sent: signal.Signals) -> psutil.Process:
+    """Wait until a process of the agent runs a module, send it a signal at once, and return it."""
+    hit: list[psutil.Process] = []
 
     def is_sent() -> bool:
         with suppress(psutil.NoSuchProcess):
             for one in psutil.Process(agent.process.pid).children(recursive=True):
                 if runs(one, module):
                     one.send_signal(sent)
+                    hit.append(one)
                     return True
         return False
 
     agent.until(is_sent, PATIENCE_S)
+    return hit[0]
+
+
+def ends_alone(agent: RunningAgent, builder: psutil.Process) -> None:
+    """Let a stopped builder go on, and wait until it has ended, because its worker has."""
+    with suppress(psutil.NoSuchProcess):
+        builder.resume()
+    agent.until(lambda: not runs(builder, BUILDER), PATIENCE_S)
 
 
 def test_it_goes_on(make_agent: Callable[..., RunningAgent], server: FileServer, tmp_path: Path) -> None:
-    """A builder that is stopped holds the moment for whom is killed next; it ends with its worker."""
+    """A builder that is stopped holds the moment for whom is killed next. One that goes on without its worker ends."""
     agent = make_agent(one_stream)
     agent.until_said("status", "online")
     agent.ready("bottle-500")
@@ -46,13 +56,15 @@ def test_it_goes_on(make_agent: Callable[..., RunningAgent], server: FileServer,
     assert "tried again in 60 s" in waiting["detail"]
     assert agent.value("line/line-1/ready") == "bottle-500"
     until_state(agent, "preparing")
-    found(agent, BUILDER, signal.SIGSTOP)
+    stopped = found(agent, BUILDER, signal.SIGSTOP)
     mark = len(agent.heard)
     found(agent, WORKER, signal.SIGKILL)
+    ends_alone(agent, stopped)
     agent.until_said("line/line-1/ready", "bottle-500", mark, deadline_s=PATIENCE_S)
-    found(agent, BUILDER, signal.SIGSTOP)
+    stopped = found(agent, BUILDER, signal.SIGSTOP)
     assert told(agent)[-1] == "preparing"
     agent.kill()
+    ends_alone(agent, stopped)
     agent.start()
     until_state(agent, "done")
     assert "failed" not in told(agent)

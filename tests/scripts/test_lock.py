@@ -33,6 +33,9 @@ LEFT_OUT = {"openvino-telemetry"}
 """Requirements of openvino that no device gets (decision 83)."""
 REQUIRES: dict[str, list[str]] = json.loads((LOCK / "requires.json").read_text(encoding="utf-8"))
 """Requirements of each locked package, as scripts/lock read them from the wheels' metadata."""
+each_file = pytest.mark.parametrize(
+    ("file", "target"), ALL, ids=[f"{file.parent.name}-{file.stem}-{'-'.join(target)}" for file, target in ALL]
+)
 each_base = pytest.mark.parametrize(
     ("file", "target"), BASES, ids=[f"{file.parent.name}-{version}-{machine}" for file, (version, machine) in BASES]
 )
@@ -117,18 +120,24 @@ def test_each_entry_has_one_version_and_its_hashes_and_no_file_names_where_to_fe
 
 
 @each_base
-def test_the_base_is_complete_and_small(file: Path, target: tuple[str, str]) -> None:
+def test_the_base_is_small(file: Path, target: tuple[str, str]) -> None:
     found = locked(file, target)
     assert len(found) <= MOST, sorted(found)
-    for one in wanted(target):
-        if one.name == "numpy" and file.parent.name == "jetpack":
-            assert found["numpy"].startswith("1."), "what JetPack's OpenCV and torch were compiled for"
-        assert one.specifier.contains(found[canonicalize_name(one.name)]), one
+    if file.parent.name == "jetpack":
+        assert found["numpy"].startswith("1."), "what JetPack's OpenCV and torch were compiled for"
 
 
-@pytest.mark.parametrize(
-    ("file", "target"), ALL, ids=[f"{file.parent.name}-{file.stem}-{'-'.join(target)}" for file, target in ALL]
-)
+@each_file
+def test_what_the_project_asks_for_is_locked_beside_the_base(file: Path, target: tuple[str, str]) -> None:
+    there = locked(file, target)
+    assert locked(file.with_name("base.txt"), target).items() <= there.items()
+    for one in wanted(target, None if file.stem == "base" else file.stem):
+        name = canonicalize_name(one.name)
+        assert name in there, one
+        assert one.specifier.contains(there[name]), one
+
+
+@each_file
 def test_all_that_a_locked_package_asks_for_is_locked(file: Path, target: tuple[str, str]) -> None:
     there = locked(file, target)
     for who, one in asked(file, target):
@@ -161,15 +170,6 @@ def test_what_is_noted_is_what_the_installed_packages_say() -> None:
 def test_nothing_that_only_sends_is_locked() -> None:
     there = {canonicalize_name(one.name) for file in LOCK.rglob("*.txt") for one, _ in entries(file)}
     assert not {name for name in there if "telemetry" in name or name in {"sentry-sdk", "posthog"}}
-
-
-@pytest.mark.parametrize("extra", EXTRAS)
-@pytest.mark.parametrize("target", TARGETS)
-def test_an_extra_fits_beside_the_base(extra: str, target: tuple[str, str]) -> None:
-    base, more = locked(LOCK / "base.txt", target), locked(LOCK / f"{extra}.txt", target)
-    assert base.items() <= more.items()
-    for one in wanted(target, extra):
-        assert one.specifier.contains(more[canonicalize_name(one.name)]), one
 
 
 def test_any_extras_fit_together() -> None:

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 import psutil
@@ -181,7 +182,12 @@ class RandomRun:
     def _freeze(self, module: str) -> None:
         child = self._child(module, signal.SIGSTOP)
         if child is not None:
-            self._later(self._rng.uniform(0.2, 5.0), lambda: _thaw(child))
+            self._later(self._rng.uniform(0.2, 5.0), lambda: self._thaw(child))
+
+    def _thaw(self, child: psutil.Process) -> None:
+        """Have a frozen process run again; one that was killed meanwhile is gone."""
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGCONT)
 
     def _kill_agent(self) -> None:
         self._agent.kill()
@@ -216,10 +222,3 @@ class RandomRun:
             heal()
 
         self._later(seconds, healed)
-
-
-def _thaw(child: psutil.Process) -> None:
-    try:
-        child.send_signal(signal.SIGCONT)
-    except psutil.NoSuchProcess:
-        """It was killed meanwhile."""

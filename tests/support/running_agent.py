@@ -153,7 +153,7 @@ class RunningAgent:
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            children = psutil.Process(self._process.pid).children()
+            children = psutil.Process(self._process.pid).children(recursive=True)
             self._process.kill()
             self._process.wait(DEADLINE_S)
             for child in children:

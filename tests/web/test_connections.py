@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agent.web.serving import http_server
-from agent.web.serving.http_server import HttpServer
+from agent.web.serving.http_server import ABORT, HttpServer
 from agent.web.serving.listener import MOST, MOST_EACH, Listener, network_of
 
 DEADLINE_S = 20.0
@@ -112,6 +112,53 @@ def test_a_client_that_gets_on_keeps_its_connection(monkeypatch: pytest.MonkeyPa
     served(ask)
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_request_ends_with_its_client(reads: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    """Else a client that asks again after its own time-out would find its places taken."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        try:
+            if reads:
+                await request.body()
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return PlainTextResponse("never")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /waits HTTP/1.1\r\nHost: box\r\nContent-Length: 2\r\n\r\nxx")
+        await began.wait()
+        writer.close()
+        await ended.wait()
+        assert await reader.read() == b""
+
+    served(ask, waits=wait)
+    assert not caplog.records
+
+
+def test_a_request_that_ends_its_connection_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It has to count how it ended."""
+    went_on = asyncio.Event()
+
+    async def abort(request: Request) -> Response:
+        request.scope[ABORT]()
+        for _ in range(10):  # turns of the loop, in which the connection is lost
+            await asyncio.sleep(0)
+        went_on.set()
+        return PlainTextResponse("never")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /waits HTTP/1.1\r\nHost: box\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        await went_on.wait()
+
+    served(ask, waits=abort)
+    assert not caplog.records
+
+
 def test_as_many_connections_as_the_listener_takes_are_served() -> None:
     async def ask(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -150,9 +197,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def served(
-    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], most_each: int = MOST_EACH
+    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    most_each: int = MOST_EACH,
+    waits: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> None:
-    """Serve some routes, and run `use` on a connection."""
+    """Serve some routes, and run `use` on a connection; `waits` answers at /waits."""
 
     async def read(request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
@@ -165,7 +214,7 @@ def served(
         return PlainTextResponse("ok")
 
     methods = ["GET", "POST"]
-    paths = {"/": at_once, "/read": read, "/refused": at_once, "/slow": slow}
+    paths = {"/": at_once, "/read": read, "/refused": at_once, "/slow": slow, "/waits": waits or slow}
     app = Starlette(routes=[Route(path, answer, methods=methods) for path, answer in paths.items()])
 
     async def run() -> None:

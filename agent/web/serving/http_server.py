@@ -88,6 +88,8 @@ class _Protocol(H11Protocol):
     _request: object = None
     """The request that the stage is of, None before the first."""
     _deadline: asyncio.TimerHandle | None = None
+    _answering: asyncio.Task[object] | None = None
+    """Task that answers the present request; None where it goes on whatever becomes of its client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         super().connection_made(transport)
@@ -96,7 +98,14 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject, ABORT: transport.abort}, receive, send)
+            answering = self._answering = asyncio.current_task()
+            try:
+                await app({**scope, SUBJECT: subject, ABORT: self._abort}, receive, send)
+            except asyncio.CancelledError:
+                if self._answering is answering:
+                    raise
+            finally:
+                self._answering = None
 
         self.app = with_subject
         self._watch()
@@ -112,6 +121,14 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter(_Stage.OTHER)
         super().connection_lost(exc)
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.cancel()  # because nobody waits for the answer, and the client's other requests for its place
+
+    def _abort(self) -> None:
+        """End the connection at once, and leave its request to who asks for that."""
+        self._answering = None
+        self.transport.abort()
 
     def _watch(self) -> None:
         """Give each stage of each request its time, however often its client sends a byte."""

@@ -1,5 +1,6 @@
 """A worker process, slots that are fed, and models that betray themselves by their only label."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,3 +76,5 @@ def new_dummies(tmp_path: Path, runtime: DummyRuntime) -> Iterator[Callable[...,
             behaviour.load_may_end.set()
             behaviour.answer_may_end.set()
             behaviour.check_may_end.set()
+    gc.unfreeze()  # because a load froze what was there, and the worker with its slots would stay in this process
+    gc.collect()
