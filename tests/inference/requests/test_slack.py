@@ -220,8 +220,8 @@ def test_a_guest_that_began_beside_a_frame_is_beside_it_from_then_on() -> None:
 
 
 def test_beside_a_stream_without_a_pace_guests_begin_at_no_frame_whatever_it_loses() -> None:
-    slack, clock, _ = two_at_once(216, is_paced=False)
-    slack.began("cam-1", 216, clock.ns + 20 * MS)
+    slack, clock, _ = two_at_once(2400, is_paced=False)
+    slack.began("cam-1", 2400, clock.ns + 20 * MS)
     clock.ns += 40 * MS
     assert not fits(slack, clock, 850)
 
