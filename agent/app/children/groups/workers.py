@@ -1,5 +1,6 @@
 """The worker processes, one for each group of lines, with their shares of memory and processor."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -7,6 +8,7 @@ from agent.app.children.groups.endless_calls import EndlessCalls
 from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
+from agent.app.children.groups.starts import Starts
 from agent.app.children.groups.walls import Walls
 from agent.app.children.memory_budget import (
     CAMERA_BYTES,
@@ -49,6 +51,9 @@ class Workers:
         self._ledger: ShareLedger | None = None
         self._guard: Final = MemoryGuard(self.restart)
         self._calls: Final = EndlessCalls()
+        self._starts: Final = Starts()
+        self._lost: Final[set[str]] = set()
+        """Groups whose worker was lost, and not started again yet."""
         self._room_bytes = 0
 
     def children(self) -> dict[str, str]:
@@ -97,6 +102,11 @@ class Workers:
     def started(self, group: str, pid: int) -> None:
         """Put a new worker process behind the walls of its group."""
         self._walls.admit(group, pid)
+        # Without streams nobody waits for the rest of a start, and the worker lowers itself.
+        yields = group in self._lost and group in self._group_of_line.values() and len(self.pids()) > 1
+        self._lost.discard(group)
+        if self._ledger is not None and yields:
+            self._starts.began(group, pid, time.monotonic())
 
     def take(self, group: str, message: ShareAsked | ShareHeld) -> None:
         """Take a worker's request for memory, or its answer to one for giving back."""
@@ -132,6 +142,7 @@ class Workers:
     def lost(self, group: str) -> str:
         """Record that a group's worker ended; return what is known of why beyond its exit code, or ""."""
         self._hung.discard(group)
+        self._lost.add(group)
         if self._ledger is None:
             return ""
         reached = self._walls.reached(group)
@@ -154,8 +165,11 @@ class Workers:
             return
         for group, child in self._children.items():
             pid, call = self._supervisor.pid(child), self._supervisor.call(child)
+            turn_s = turns_s.get(group, 0.0)
             # A nice value counts within its cgroup only, so the cgroup is lowered, too.
-            part = self._calls.look(group, pid, call, turns_s.get(group, 0.0), is_hung=group in self._hung)
+            part = self._starts.look(group, pid, now_s, serves=turn_s > 0)
+            if part == 1:
+                part = self._calls.look(group, pid, call, turn_s, is_hung=group in self._hung)
             self._walls.restrain(group, part)
         if self._ledger.tick():
             self._set_walls()
