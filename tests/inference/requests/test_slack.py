@@ -168,7 +168,7 @@ def test_one_that_costs_a_frame_its_time_again_is_tried_while_it_is_unknown_what
 def two_at_once(frames: int, *, is_paced: bool = True) -> tuple[Slack, Clock, int]:
     """Have a guest of 85 ms ask after each frame of 80 ms, 16 at first aside, which lose 2 ms beside it of 20 ms a gap.
 
-    Return how many began. Each eighth frame takes 84 ms.
+    Return how many began. Each fourth frame takes 84 ms.
     """
     clock = Clock()
     slack = Slack(clock)
@@ -181,7 +181,7 @@ def two_at_once(frames: int, *, is_paced: bool = True) -> tuple[Slack, Clock, in
         if is_guest:
             clock.ns = began_ns + 85 * MS
             slack.spent(began_ns)
-        natural_ms = 84 if number % 8 == 0 else 80
+        natural_ms = 84 if number % 4 == 0 else 80
         clock.ns = offered_ns + (natural_ms + 2 * is_guest) * MS
         slack.ended("cam-1", number)
         clock.ns = offered_ns + 80 * MS
