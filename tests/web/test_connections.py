@@ -185,6 +185,25 @@ def test_as_many_connections_as_the_listener_takes_are_served() -> None:
     served(ask, MOST)
 
 
+def test_an_idle_server_wakes_once_a_second_for_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept_s: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(delay_s: float) -> None:
+        slept_s.append(delay_s)
+        await sleep(0.01)
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(slept_s) < 3:
+            await sleep(0.01)
+        writer.write(HEAD + b"\r\n")
+        assert b"\r\ndate: " in await reader.readuntil(b"\r\n\r\n")
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    served(ask)
+    assert set(slept_s) == {1.0}
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each stage a moment."""

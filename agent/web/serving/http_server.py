@@ -17,6 +17,7 @@ from agent.web.serving.tls import subject_of
 
 _KEEP_ALIVE_S: Final = 30
 _HEADER_BYTES: Final = 32 * 1024
+_DATE_S: Final = 1.0
 
 
 class _Stage(Enum):
@@ -74,6 +75,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone: control ends this process by closing its channel."""
         yield
+
+    async def main_loop(self) -> None:
+        """Renew the date of answers each second; the base looks ten times a second for an end that signals ask for."""
+        while True:
+            await self.on_tick(0)
+            await asyncio.sleep(_DATE_S)
 
 
 class _Protocol(H11Protocol):
