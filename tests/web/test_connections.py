@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agent.web.serving import http_server
-from agent.web.serving.http_server import HttpServer
+from agent.web.serving.http_server import ABORT, TIE, HttpServer
 from agent.web.serving.listener import MOST, MOST_EACH, Listener, network_of
 
 DEADLINE_S = 20.0
@@ -112,6 +112,67 @@ def test_a_client_that_gets_on_keeps_its_connection(monkeypatch: pytest.MonkeyPa
     served(ask)
 
 
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_request_that_is_tied_to_its_client_ends_with_it(
+    is_tied: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A login goes on, because its hash does; an inference ends, because its client's next requests need its place."""
+    began, lost, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    ends: list[str] = []
+
+    async def wait(request: Request) -> Response:
+        if is_tied:
+            request.scope[TIE]()
+        await request.body()
+        began.set()
+        try:
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+            await asyncio.wait_for(lost.wait(), DEADLINE_S)
+            ends.append("went on")
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+        finally:
+            ended.set()
+        return PlainTextResponse("never")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /waits HTTP/1.1\r\nHost: box\r\nContent-Length: 2\r\n\r\nxx")
+        await began.wait()
+        writer.close()
+        assert await reader.read() == b""
+        lost.set()
+        await ended.wait()
+
+    served(ask, waits=wait)
+    assert ends == (["cancelled"] if is_tied else ["went on"])
+    assert not caplog.records
+
+
+def test_a_request_that_ends_its_connection_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It has to count how it ended."""
+    went_on = asyncio.Event()
+
+    async def abort(request: Request) -> Response:
+        request.scope[TIE]()
+        request.scope[ABORT]()
+        for _ in range(10):  # turns of the loop, in which the connection is lost
+            await asyncio.sleep(0)
+        went_on.set()
+        return PlainTextResponse("never")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /waits HTTP/1.1\r\nHost: box\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        await went_on.wait()
+
+    served(ask, waits=abort)
+    assert not caplog.records
+
+
 def test_as_many_connections_as_the_listener_takes_are_served() -> None:
     async def ask(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -124,6 +185,25 @@ def test_as_many_connections_as_the_listener_takes_are_served() -> None:
     served(ask, MOST)
 
 
+def test_an_idle_server_wakes_once_a_second_for_the_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept_s: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(delay_s: float) -> None:
+        slept_s.append(delay_s)
+        await sleep(0.01)
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(slept_s) < 3:
+            await sleep(0.01)
+        writer.write(HEAD + b"\r\n")
+        assert b"\r\ndate: " in await reader.readuntil(b"\r\n\r\n")
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    served(ask)
+    assert set(slept_s) == {1.0}
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each stage a moment."""
@@ -131,9 +211,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def served(
-    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], most_each: int = MOST_EACH
+    use: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    most_each: int = MOST_EACH,
+    waits: Callable[[Request], Awaitable[Response]] | None = None,
 ) -> None:
-    """Serve some routes, and run `use` on a connection."""
+    """Serve some routes, and run `use` on a connection; `waits` answers at /waits."""
 
     async def read(request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
@@ -146,7 +228,7 @@ def served(
         return PlainTextResponse("ok")
 
     methods = ["GET", "POST"]
-    paths = {"/": at_once, "/read": read, "/refused": at_once, "/slow": slow}
+    paths = {"/": at_once, "/read": read, "/refused": at_once, "/slow": slow, "/waits": waits or slow}
     app = Starlette(routes=[Route(path, answer, methods=methods) for path, answer in paths.items()])
 
     async def run() -> None:

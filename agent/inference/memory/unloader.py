@@ -42,15 +42,26 @@ class _KeptOnDevice:
 
 
 @dataclass(eq=False)
-class _Unmeasured:
-    """A load of which nothing is measured yet."""
+class WatchedLoad:
+    """A load under way, from the charge of its bytes to its end; or the close of a model."""
 
     entry: Entry[Model]
     is_abandoned: Callable[[], bool]
+    is_unmeasured: bool = False
+    """It may take what is charged for it, and nothing of that is measured yet."""
     abandoned_s: float = 0.0
     """Time at which it was first seen to be abandoned (monotonic); 0.0: it is not."""
     is_hanging: bool = False
     """It may never end, so it is treated as if it had been measured at its charge."""
+
+    @contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """Run the block in which the load takes its bytes."""
+        self.is_unmeasured = True
+        try:
+            yield
+        finally:
+            self.is_unmeasured = False
 
 
 class Unloader:
@@ -80,7 +91,7 @@ class Unloader:
         self._lock: Final = threading.Lock()
         self.released_bytes = 0
         """Host memory that was charged for the models unloaded so far."""
-        self._unmeasured: Final[list[_Unmeasured]] = []
+        self._loads: Final[list[WatchedLoad]] = []
         self._kept: list[_Kept] = []
         self._kept_on_device: list[_KeptOnDevice] = []
 
@@ -96,7 +107,8 @@ class Unloader:
             return False
         charged_bytes = entry.bytes
         with process_memory.giving_back():
-            self._close(model)
+            with self.watched(entry, lambda: True):  # because nothing gives up a close
+                self._close(model)
             del model
             returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
         self.released_bytes += charged_bytes - entry.bytes
@@ -105,17 +117,17 @@ class Unloader:
         return True
 
     @contextmanager
-    def unmeasured(self, entry: Entry[Model], is_abandoned: Callable[[], bool]) -> Iterator[None]:
-        """Run the block as a load that may take what is charged for `entry`, and is not measured yet.
+    def watched(self, entry: Entry[Model], is_abandoned: Callable[[], bool]) -> Iterator[WatchedLoad]:
+        """Run the block as the load that `entry` is charged for, to its last step, or as the close of its model.
 
         One that goes on for 10 s after it `is_abandoned` hangs: its charge counts as memory that does not come back.
         """
-        own = _Unmeasured(entry, is_abandoned)
-        self._unmeasured.append(own)
+        own = WatchedLoad(entry, is_abandoned)
+        self._loads.append(own)
         try:
-            yield
+            yield own
         finally:
-            self._unmeasured.remove(own)
+            self._loads.remove(own)
 
     def discard(self, entry: Entry[Model], model: Model | None, before_bytes: int) -> None:
         """Close the model of a failed load, and end its charge once its memory is free.
@@ -146,7 +158,8 @@ class Unloader:
         if model is None:
             return False
         charged_bytes = entry.bytes
-        with process_memory.giving_back():
+        # Watched, because nothing gives up a close.
+        with process_memory.giving_back(), self.watched(entry, lambda: True):
             self._close(model)
         self._return_at_once(entry, model)
         self.released_bytes += charged_bytes
@@ -174,7 +187,8 @@ class Unloader:
         """Return the reference and the missing bytes of each model that is gone, or hangs, and still has memory."""
         with self._lock:
             entries = [kept.entry for kept in self._kept] + [closed.entry for closed in self._kept_on_device]
-            entries += [one.entry for one in tuple(self._unmeasured) if one.is_hanging]
+            hanging = [one.entry for one in tuple(self._loads) if one.is_hanging]
+        entries += [entry for entry in hanging if entry not in entries]  # because one may end just now
         return tuple((entry.version.reference, entry.total_bytes) for entry in entries if entry.total_bytes)
 
     def recheck(self) -> None:
@@ -188,13 +202,13 @@ class Unloader:
             self._kept_on_device = [closed for closed in self._kept_on_device if closed.entry.device_bytes]
         self.settle()
 
-    def _loading(self) -> list[_Unmeasured]:
-        return [one for one in tuple(self._unmeasured) if not one.is_hanging]
+    def _loading(self) -> list[WatchedLoad]:
+        return [one for one in tuple(self._loads) if one.is_unmeasured and not one.is_hanging]
 
     def _note_hanging(self) -> None:
         now_s = time.monotonic()
-        for one in self._loading():
-            if one.is_abandoned():
+        for one in tuple(self._loads):
+            if not one.is_hanging and one.is_abandoned():
                 one.abandoned_s = one.abandoned_s or now_s
                 one.is_hanging = now_s - one.abandoned_s >= _HANGING_S
                 if one.is_hanging:

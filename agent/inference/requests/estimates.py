@@ -14,6 +14,8 @@ _PER_OCTAVE: Final = 8
 """Estimates for each doubling of the inputs' bytes: one's sizes differ by a tenth."""
 _UNKNOWN_NS: Final = 50e6
 """Estimate of a model of which nothing was measured, at whatever size."""
+_MOST_GROWN_NS: Final = 2e9
+"""Most that a shorter duration grows to with the bytes, because that of a few bytes is overhead, not work."""
 _PATIENCE, _MOST_PATIENCE = 16.0, 16384.0
 """Time for which an estimate is passed over until it is a unit of time shorter: at first, and at most."""
 _MOST_MODELS: Final = 256
@@ -59,8 +61,9 @@ class Estimates:
     run that corrects it.
 
     Size: inputs count as alike where their bytes differ by less than a tenth. For a size that has not run, the least
-    bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, a larger
-    one's counts as it is.
+    bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, to two
+    seconds at most (or the longest of all), so that each size is tried after half a minute; a larger one's counts as it
+    is.
 
     Age: from the first time that it was passed over, an estimate falls by a sixteenth of the time, so that slow
     inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
@@ -126,7 +129,7 @@ class Estimates:
         if proof.took_ns:
             known.setdefault(proof.size, proof.took_ns)
         grown = (took_ns * 2.0 ** max(0.0, (wanted - size) / _PER_OCTAVE) for size, took_ns in known.items())
-        return min(grown, default=_UNKNOWN_NS)
+        return min(min(grown, default=_UNKNOWN_NS), max(_MOST_GROWN_NS, max(known.values(), default=0.0)))
 
     def _of(self, reference: str) -> dict[int, _Estimate]:
         sizes = self._models.setdefault(reference, {})

@@ -25,7 +25,7 @@ from agent.inference.memory.footprints import (
 )
 from agent.inference.memory.pools import Amount, is_in_device
 from agent.inference.memory.runtime_overhead import RUNTIMES_OWN_BYTES, RuntimeOverhead
-from agent.inference.memory.unloader import Unloader
+from agent.inference.memory.unloader import Unloader, WatchedLoad
 from agent.inference.scheduling import load_priority
 from agent.inference.scheduling.idle_cpu import IdleCpuSampler
 from agent.inference.scheduling.load_priority import LoadPriority
@@ -130,7 +130,9 @@ class ModelLoader:
     def _load_predicted(self, job: LoadJob, file: VerifiedFile, verify_ms: float, corrections: int) -> None:
         """Load a verified file; retry up to `corrections` times where its GPU memory was predicted too low."""
         try:
-            self._load_verified(job, file, verify_ms, is_last=not corrections)
+            entry = self._admit(job, file)
+            with self._unloader.watched(entry, lambda: job.is_abandoned) as load:
+                self._load_admitted(job, file, load, verify_ms, is_last=not corrections)
         except OutOfDeviceMemoryError as error:
             if not corrections:
                 raise
@@ -139,21 +141,20 @@ class ModelLoader:
             return
         self._load_predicted(job, file, verify_ms, corrections - 1)
 
-    def _load_verified(self, job: LoadJob, file: VerifiedFile, verify_ms: float, *, is_last: bool) -> None:
-        """Admit, load, check and hand over a model.
+    def _load_admitted(
+        self, job: LoadJob, file: VerifiedFile, load: WatchedLoad, verify_ms: float, *, is_last: bool
+    ) -> None:
+        """Load, check and hand over a model, whose bytes are charged to `load.entry`.
 
-        From `_admit` on, an entry of the cache charges the model's bytes. Where a later step fails, the model is
-        closed, and the entry ends once a measurement shows that its bytes are free.
+        Where a step fails, the model is closed, and the entry ends once a measurement shows that its bytes are free.
         """
-        model, before_bytes = None, process_memory.process_bytes()
-        entry = self._admit(job, file)
+        model, entry, before_bytes = None, load.entry, process_memory.process_bytes()
         try:
             is_first = self._import_runtime(file.origin.backend)
             process_memory.trim()
             before_bytes, released_bytes = process_memory.process_bytes(), self._unloader.released_bytes
             began_ns = time.monotonic_ns()
-            unmeasured = self._unloader.unmeasured(entry, lambda: job.is_abandoned)
-            with self._threads.of_load() as threads, self._lowered(job, threads.kept), unmeasured:
+            with self._threads.of_load() as threads, self._lowered(job, threads.kept), load.unmeasured():
                 model = self._load(job.version, self._compute, self._cache_dir)
                 threads.serve(model)
                 load_ms = verify_ms + _ms_since(began_ns)

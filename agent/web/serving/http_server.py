@@ -17,6 +17,7 @@ from agent.web.serving.tls import subject_of
 
 _KEEP_ALIVE_S: Final = 30
 _HEADER_BYTES: Final = 32 * 1024
+_DATE_S: Final = 1.0
 
 
 class _Stage(Enum):
@@ -38,6 +39,8 @@ SUBJECT: Final = "client_subject"
 """Key of a request's scope: the subject of the client's verified certificate."""
 ABORT: Final = "abort"
 """Key of a request's scope: a function that ends its connection at once."""
+TIE: Final = "tie"
+"""Key of a request's scope: a function that has the present task cancelled when the client has gone."""
 
 
 class HttpServer:
@@ -73,6 +76,12 @@ class _Server(uvicorn.Server):
         """Leave signals alone: control ends this process by closing its channel."""
         yield
 
+    async def main_loop(self) -> None:
+        """Renew the date of answers each second; the base looks ten times a second for an end that signals ask for."""
+        while True:
+            await self.on_tick(0)
+            await asyncio.sleep(_DATE_S)
+
 
 class _Protocol(H11Protocol):
     """HTTP of one connection: tells the app who the client's certificate names, and ends what does not get on."""
@@ -81,6 +90,9 @@ class _Protocol(H11Protocol):
     _request: object = None
     """The request that the stage is of, None before the first."""
     _deadline: asyncio.TimerHandle | None = None
+    _answering: asyncio.Task[object] | None = None
+    """Task that ends with its client; None where it goes on whatever becomes of that."""
+    _has_cancelled = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         super().connection_made(transport)
@@ -89,7 +101,14 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, SUBJECT: subject, ABORT: transport.abort}, receive, send)
+            try:
+                await app({**scope, SUBJECT: subject, ABORT: self._abort, TIE: self._tie}, receive, send)
+            except asyncio.CancelledError:
+                if not self._has_cancelled:
+                    raise
+            finally:
+                if self._answering is asyncio.current_task():
+                    self._answering = None
 
         self.app = with_subject
         self._watch()
@@ -105,6 +124,17 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter(_Stage.OTHER)
         super().connection_lost(exc)
+        if self._answering is not None:
+            self._has_cancelled = True
+            self._answering.cancel()
+
+    def _tie(self) -> None:
+        self._answering = asyncio.current_task()
+
+    def _abort(self) -> None:
+        """End the connection at once, and leave its request to who asks for that."""
+        self._answering = None
+        self.transport.abort()
 
     def _watch(self) -> None:
         """Give each stage of each request its time, however often its client sends a byte."""

@@ -55,11 +55,13 @@ class Behaviour:
     answers_begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     check_may_end: threading.Event = field(default_factory=threading.Event)
     check_thread: int = 0
+    close_may_end: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.load_may_end.set()
         self.check_may_end.set()
         self.answer_may_end.set()
+        self.close_may_end.set()
 
 
 class DummyModel:
@@ -113,6 +115,7 @@ class DummyModel:
     def close(self) -> None:
         assert not self.is_closed, "closed twice"
         self.is_closed = True
+        assert self._behaviour.close_may_end.wait(DEADLINE_S)
         self._close()
 
 

@@ -1,15 +1,20 @@
 """A worker that is one of several: it borrows before a load, gives back, and uses no more than is guaranteed to it."""
 
+import importlib
+import threading
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
-from inference.worker.dummies import MIB, DummyRuntime, PlantOfDummies, wait_for
+from inference.worker.dummies import MIB, Behaviour, DummyRuntime, PlantOfDummies, wait_for
 from inference.worker.plant import DEADLINE_S, decisions
 
 from agent.inference.memory import runtime_overhead, unloader
+from agent.inference.memory.footprints import Footprints
 from agent.inference.scheduling import load_priority
 from agent.inference.swapping import budget_share
 from agent.messages.children import CacheState, MemoryKept, MemoryLimit, Preload, SwapFailed, Swapped
+from agent.messages.errors import ModelError
 from agent.messages.groups.memory_share import Share, ShareAsked, ShareHeld, ShareRecalled
 from agent.messages.references import ModelVersion
 
@@ -157,18 +162,66 @@ def test_a_recall_does_not_wait_for_a_load_that_hangs(
     assert not plant.of(MemoryKept)
 
 
+def _import_hangs(may_end: threading.Event, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour) -> None:
+    del behaviour
+    import_module = importlib.import_module
+
+    def hang(name: str, package: str | None = None) -> ModuleType:
+        assert name != "agent.inference.backends.dummy" or may_end.wait(DEADLINE_S)
+        return import_module(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", hang)
+
+
+def _load_hangs(may_end: threading.Event, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour) -> None:
+    del monkeypatch
+    behaviour.load_may_end = may_end
+
+
+def _record_hangs(may_end: threading.Event, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour) -> None:
+    del behaviour
+    monkeypatch.setattr(Footprints, "remember", lambda *_: may_end.wait(DEADLINE_S))
+
+
+def _close_hangs(may_end: threading.Event, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour) -> None:
+    del monkeypatch
+    behaviour.proof_error, behaviour.close_may_end = ModelError("proof_failed", "for a test"), may_end
+
+
+@pytest.mark.parametrize("hangs_at", [_import_hangs, _load_hangs, _record_hangs, _close_hangs])
 def test_a_load_that_hangs_for_ever_is_told_as_memory_that_does_not_come_back(
-    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+    new_dummies: NewDummies,
+    runtime: DummyRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+    hangs_at: Callable[[threading.Event, pytest.MonkeyPatch, Behaviour], None],
 ) -> None:
+    may_end = threading.Event()
     monkeypatch.setattr(unloader, "_HANGING_S", 0.1)
     plant = new_dummies(budget_mib=200, guaranteed_mib=120, load_timeout_s=1.0)
     hangs = runtime.make("hangs")
-    runtime.behaviours["hangs"].load_may_end.clear()
+    hangs_at(may_end, monkeypatch, runtime.behaviours["hangs"])
     assert plant.refusal(hangs).reason == "load_timeout"
     plant.wait_until(lambda: plant.of(MemoryKept)[-1:] == [MemoryKept(60 * MIB, ("hangs:n@1",))])
-    runtime.behaviours["hangs"].load_may_end.set()
+    may_end.set()
     plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(0, ()))
     assert not plant.resident()
+
+
+def test_a_close_that_hangs_for_ever_is_told_as_memory_that_does_not_come_back(
+    new_dummies: NewDummies, runtime: DummyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unloader, "_HANGING_S", 0.1)
+    plant = new_dummies(budget_mib=130, guaranteed_mib=130, load_timeout_s=1.0)
+    a, b, c = (runtime.make(name) for name in "abc")
+    plant.switch(a)
+    plant.switch(b)
+    plant.wait_for_ledger({"a:n@1": "resident", "b:n@1": "active"})
+    runtime.behaviours["a"].close_may_end.clear()
+    assert plant.refusal(c).reason == "load_timeout"
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1:] == [MemoryKept(60 * MIB, ("a:n@1",))])
+    assert plant.detect().model == "b:n@1"
+    runtime.behaviours["a"].close_may_end.set()
+    plant.wait_until(lambda: plant.of(MemoryKept)[-1] == MemoryKept(0, ()))
 
 
 def test_beside_a_load_that_hangs_for_ever_missing_memory_is_looked_for_again(
