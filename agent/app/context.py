@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from agent.messages.topics import Topics
 from agent.models.catalog import Catalog
@@ -19,6 +20,11 @@ class Context:
     """Random id of this run of the agent, so that counters of two runs can be told apart."""
     reread: Callable[[], Settings] | None = None
     """Reads the configuration again (raises MistakeError); None where there is no file to read."""
+
+    @cached_property
+    def configuration_hash(self) -> str:
+        """The settings' hash, computed once, because each `meta` tells it."""
+        return self.settings.configuration_hash
 
     @property
     def topics(self) -> Topics:

@@ -87,9 +87,10 @@ class Reporter:
     def _stream(self, id_: str, reading: StreamReading, passed_s: float) -> StreamHealth:
         new = reading.inferred - self._inferred.get(id_, 0)
         self._inferred[id_] = reading.inferred
+        ordered_ms = sorted(reading.latencies_ms)
         return StreamHealth(
             fps=round(new / passed_s, 2) if passed_s > 0 else 0.0,
-            latency_ms={f"p{share}": _percentile(reading.latencies_ms, share) for share in _PERCENTILES},
+            latency_ms={f"p{share}": _percentile(ordered_ms, share) for share in _PERCENTILES},
             offered=reading.offered,
             inferred=reading.inferred,
             dropped=reading.dropped,
@@ -97,9 +98,8 @@ class Reporter:
         )
 
 
-def _percentile(values: Sequence[float], share: int) -> float:
-    """Return the nearest-rank percentile; 0 without values."""
-    ordered = sorted(values)
+def _percentile(ordered: Sequence[float], share: int) -> float:
+    """Return the nearest-rank percentile of sorted values; 0 without values."""
     return round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 1) if ordered else 0.0
 
 

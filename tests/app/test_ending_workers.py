@@ -167,13 +167,13 @@ def test_only_a_worker_that_takes_long_to_end_is_looked_at() -> None:
     ending = EndingWorkers(lambda group: pids.get(group, []), held.__getitem__)
     assert ending.lost("default", 10.0)
     assert not ending.lost("press", 10.0)
-    assert ending.look(11.9) == ([], {})
-    assert ending.look(12.1) == ([], {"press": 500})
+    assert ending.look(14.9) == ([], {})
+    assert ending.look(15.1) == ([], {"press": 500})
     held[4] = 0
-    assert ending.look(12.5) == ([], {"press": 0})
+    assert ending.look(15.5) == ([], {"press": 0})
     pids.clear()
-    assert ending.look(13.0) == (["press"], {})
-    assert ending.look(14.0) == ([], {})
+    assert ending.look(16.0) == (["press"], {})
+    assert ending.look(17.0) == ([], {})
 
 
 def test_its_memory_is_an_alert_until_it_is_back() -> None:

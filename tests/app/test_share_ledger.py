@@ -276,6 +276,20 @@ def test_what_never_ends_in_borrowed_memory_holds_nobody_up(device: Device) -> N
     assert device.workers["press"].limit == 0
 
 
+def test_the_next_worker_waits_for_what_the_one_before_may_still_hold(device: Device) -> None:
+    device.workers["press"].in_use = 200
+    device.is_killed("press")
+    device.starts("press")
+    assert device.workers["press"].limit == 0
+    device.workers["default"].in_use = 500
+    device.asks("press", 400)
+    device.passes(2)
+    assert device.workers["press"].answers == []
+    device.outlasts("press")
+    device.deliver()
+    assert device.workers["press"].answers == [300], "with what is guaranteed to nobody"
+
+
 def test_a_second_worker_may_die_beside_a_first_that_never_ends(device: Device) -> None:
     device.workers["press"].in_use = 200
     device.is_killed("press")

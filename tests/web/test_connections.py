@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agent.web.serving import http_server
-from agent.web.serving.http_server import ABORT, HttpServer
+from agent.web.serving.http_server import ABORT, TIE, HttpServer
 from agent.web.serving.listener import MOST, MOST_EACH, Listener, network_of
 
 DEADLINE_S = 20.0
@@ -112,17 +112,28 @@ def test_a_client_that_gets_on_keeps_its_connection(monkeypatch: pytest.MonkeyPa
     served(ask)
 
 
-@pytest.mark.parametrize("reads", [False, True])
-def test_a_request_ends_with_its_client(reads: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
-    """Else a client that asks again after its own time-out would find its places taken."""
-    began, ended = asyncio.Event(), asyncio.Event()
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_request_that_is_tied_to_its_client_ends_with_it(
+    is_tied: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A login goes on, because its hash does; an inference ends, because its client's next requests need its place."""
+    began, lost, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    ends: list[str] = []
 
     async def wait(request: Request) -> Response:
+        if is_tied:
+            request.scope[TIE]()
+        await request.body()
+        began.set()
         try:
-            if reads:
-                await request.body()
-            began.set()
-            await asyncio.Event().wait()
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+            await asyncio.wait_for(lost.wait(), DEADLINE_S)
+            ends.append("went on")
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
         finally:
             ended.set()
         return PlainTextResponse("never")
@@ -131,10 +142,12 @@ def test_a_request_ends_with_its_client(reads: bool, caplog: pytest.LogCaptureFi
         writer.write(b"POST /waits HTTP/1.1\r\nHost: box\r\nContent-Length: 2\r\n\r\nxx")
         await began.wait()
         writer.close()
-        await ended.wait()
         assert await reader.read() == b""
+        lost.set()
+        await ended.wait()
 
     served(ask, waits=wait)
+    assert ends == (["cancelled"] if is_tied else ["went on"])
     assert not caplog.records
 
 
@@ -143,6 +156,7 @@ def test_a_request_that_ends_its_connection_goes_on(caplog: pytest.LogCaptureFix
     went_on = asyncio.Event()
 
     async def abort(request: Request) -> Response:
+        request.scope[TIE]()
         request.scope[ABORT]()
         for _ in range(10):  # turns of the loop, in which the connection is lost
             await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from agent.web.gateway.core.counting import Counting
 from agent.web.gateway.core.service import GatewayService
 from agent.web.gateway.rest.routes import routes
 from agent.web.serving.documents import DocumentStore
-from agent.web.serving.http_server import SUBJECT
+from agent.web.serving.http_server import SUBJECT, TIE
 
 Asked = tuple[str, str, str]
 """Method and path, and the subject of the client's certificate."""
@@ -47,7 +47,7 @@ async def counts(asked: list[Asked]) -> dict[tuple[str, str, str], int]:
     subject = ""
 
     async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, SUBJECT: subject}, receive, send)
+        await app({**scope, SUBJECT: subject, TIE: lambda: None}, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(with_subject), base_url="http://box") as client:
         for method, path, subject in asked:  # noqa: B007 - `with_subject` reads it

@@ -209,7 +209,7 @@ class DeviceTopics:
             lines=sorted(settings.line),
             streams=[MetaStream(stream.id, stream.line) for stream in settings.stream],
             models=[version.reference for version in sorted(self._context.catalog.versions, key=lambda one: one.rank)],
-            configuration_hash=settings.configuration_hash,
+            configuration_hash=self._context.configuration_hash,
             boot=self._context.boot,
             clock_synced=is_synchronised(),
             unsafe=[version.reference for version in self._context.catalog.versions if version.unsafe],

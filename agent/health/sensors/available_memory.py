@@ -18,13 +18,24 @@ def available_bytes() -> int:
     return min([available, *(free for free in limits if free is not None)])
 
 
-def resident_bytes(pid: int) -> int:
-    """Return a process' proportional share (PSS) of memory, else its RSS; 0 if it ended."""
+def proportional_bytes(pid: int) -> int | None:
+    """Return a process' proportional share (PSS) of memory; None if it ended, or the kernel does not tell.
+
+    The kernel visits every page for it, in one call: 2 ms of a core for 165 MB.
+    """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
         return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     except (OSError, StopIteration):
-        return _rss(pid)
+        return None
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process' resident memory (RSS), which the kernel counts as pages come and go; 0 if it ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def unshared_bytes(pid: int) -> int:
@@ -34,13 +45,6 @@ def unshared_bytes(pid: int) -> int:
     except psutil.Error:
         return 0
     return int(memory.rss - memory.shared)
-
-
-def _rss(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def _own_cgroups() -> list[Path]:

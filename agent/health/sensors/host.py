@@ -7,7 +7,8 @@ from typing import Final
 
 import psutil
 
-from agent.health.sensors.available_memory import available_bytes, resident_bytes
+from agent.health.sensors.available_memory import available_bytes
+from agent.health.sensors.process_sizes import ProcessSizes
 
 _PRESSURE: Final = Path("/proc/pressure/memory")
 
@@ -26,26 +27,31 @@ class HostReading:
     halted: float | None = None
     """Share in which all processes waited at once; see https://docs.kernel.org/accounting/psi.html. None as above."""
     processes: Mapping[str, int] = field(default_factory=dict)
-    """Memory of each process in bytes (PSS), by its name."""
+    """Memory of each process in bytes (see `ProcessSizes`), by its name."""
 
 
 class Host:
-    """Reader of the kernel's memory files; a read may block for a process in trouble. Any thread may set `pids`."""
+    """Reader of the kernel's memory files; a read may block for a process in trouble.
+
+    Any thread may set `pids`; one thread reads.
+    """
 
     def __init__(self, pressure: Path = _PRESSURE) -> None:
         self.pids: Mapping[str, int] = {}
         self._pressure: Final = pressure
+        self._sizes: Final = ProcessSizes()
 
     def read(self) -> HostReading:
         """Return the present readings."""
-        memory = psutil.virtual_memory()
+        memory, pids = psutil.virtual_memory(), self.pids
+        sizes = self._sizes.read(pids.values())
         return HostReading(
             total_bytes=int(memory.total),
             free_bytes=int(memory.available),
             available_bytes=available_bytes(),
             stalled=self._share("some"),
             halted=self._share("full"),
-            processes={name: resident_bytes(pid) for name, pid in self.pids.items()},
+            processes={name: sizes[pid] for name, pid in pids.items()},
         )
 
     def _share(self, kind: str) -> float | None:

@@ -39,6 +39,8 @@ SUBJECT: Final = "client_subject"
 """Key of a request's scope: the subject of the client's verified certificate."""
 ABORT: Final = "abort"
 """Key of a request's scope: a function that ends its connection at once."""
+TIE: Final = "tie"
+"""Key of a request's scope: a function that has the present task cancelled when the client has gone."""
 
 
 class HttpServer:
@@ -89,7 +91,8 @@ class _Protocol(H11Protocol):
     """The request that the stage is of, None before the first."""
     _deadline: asyncio.TimerHandle | None = None
     _answering: asyncio.Task[object] | None = None
-    """Task that answers the present request; None where it goes on whatever becomes of its client."""
+    """Task that ends with its client; None where it goes on whatever becomes of that."""
+    _has_cancelled = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         super().connection_made(transport)
@@ -98,14 +101,14 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_subject(scope: Scope, receive: Receive, send: Send) -> None:
-            answering = self._answering = asyncio.current_task()
             try:
-                await app({**scope, SUBJECT: subject, ABORT: self._abort}, receive, send)
+                await app({**scope, SUBJECT: subject, ABORT: self._abort, TIE: self._tie}, receive, send)
             except asyncio.CancelledError:
-                if self._answering is answering:
+                if not self._has_cancelled:
                     raise
             finally:
-                self._answering = None
+                if self._answering is asyncio.current_task():
+                    self._answering = None
 
         self.app = with_subject
         self._watch()
@@ -121,9 +124,12 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter(_Stage.OTHER)
         super().connection_lost(exc)
-        answering, self._answering = self._answering, None
-        if answering is not None:
-            answering.cancel()  # because nobody waits for the answer, and the client's other requests for its place
+        if self._answering is not None:
+            self._has_cancelled = True
+            self._answering.cancel()
+
+    def _tie(self) -> None:
+        self._answering = asyncio.current_task()
 
     def _abort(self) -> None:
         """End the connection at once, and leave its request to who asks for that."""

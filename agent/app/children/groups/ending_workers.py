@@ -7,8 +7,8 @@ from typing import Final
 from agent.health.sensors.available_memory import unshared_bytes
 
 _log: Final = logging.getLogger(__name__)
-_PATIENCE_S: Final = 2.0
-"""A worker of 1 GB takes 0.1 s to end; the next one starts beside it 2 s after its backoff, or later."""
+_PATIENCE_S: Final = 5.0
+"""On two busy cores the kernel took up to 0.5 s to end a process of 2 GB."""
 
 
 class EndingWorkers:

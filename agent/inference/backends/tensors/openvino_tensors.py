@@ -14,6 +14,8 @@ from agent.messages.web.requests import Port
 from agent.processes.package_version import version_of
 
 _DEVICE: Final = "CPU"
+_SINK: Final = "/sink_port_"
+"""Behind the name of an output in that of its node."""
 _DATATYPES: Final = {
     "boolean": "BOOL",
     "u8": "UINT8",
@@ -54,10 +56,13 @@ def load(version: ModelVersion, compute: str) -> TensorModel:
 
 
 def _port(one: Untyped, unnamed: str) -> Port:
+    """Return an input or output under its name in the file, beside which compiling may leave those of other tensors."""
     names = sorted(one.get_names())
+    own = one.get_node().get_friendly_name().partition(_SINK)[0]
+    name = own if own in names else names[0] if names else unnamed
     sides = tuple(side.get_length() if side.is_static else OPEN for side in one.get_partial_shape())
     kind = one.get_element_type().get_type_name()
-    return Port(names[0] if names else unnamed, _DATATYPES.get(kind, kind.upper()), sides)
+    return Port(name, _DATATYPES.get(kind, kind.upper()), sides)
 
 
 class _Session:

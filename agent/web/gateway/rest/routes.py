@@ -26,7 +26,7 @@ from agent.web.gateway.rest.answers import HEADER_LENGTH, inferred, json_of, ref
 from agent.web.gateway.rest.bodies import body_of, whole
 from agent.web.gateway.rest.infer_body import InferBody, parse
 from agent.web.gateway.rest.sending import Sending
-from agent.web.serving.http_server import SUBJECT
+from agent.web.serving.http_server import SUBJECT, TIE
 
 _log: Final = logging.getLogger(__name__)
 _SMALL_BYTES: Final = 1 << 20
@@ -89,6 +89,7 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
         request, sending = Request(scope, receive), Sending(scope, send)
+        scope[TIE]()  # because the client's next requests wait for this one's place
         response: Response | None = None
         try:
             authorization = request.headers.get("authorization", "")
