@@ -24,6 +24,7 @@ UNIT: Final = (
     "app/test_publishing.py",
     "app/test_records.py",
     "app/test_refusals.py",
+    "app/test_starts.py",
     "app/test_streams.py",
     "app/test_share_ledger.py",
     "app/test_supply_page.py",

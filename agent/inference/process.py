@@ -43,8 +43,7 @@ def main(child: Child[Any]) -> None:
     if not isinstance(setup, WorkerSetup):
         raise MistakeError(f"the first message to a worker is its set-up, not {type(setup).__name__}")
     oom_score.raise_to(oom_score.WORKER)
-    os.nice(0 if setup.streams else _REQUESTS_NICE)
-    load_priority.restore_normal()  # now, because what is normal is not seen while control has lowered the process
+    load_priority.begin(0 if setup.streams else _REQUESTS_NICE)
     threading.excepthook = lambda crash: _report(child, crash)
     when_lost(lambda words: _end(child, words))
     worker = Worker(setup, Outlet(child.send, child.busy))

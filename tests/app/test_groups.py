@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,26 @@ def test_a_worker_that_crashes_is_killed_or_hangs_costs_the_other_group_nothing(
     assert_untouched(plant, mark, before)
     assert worker(plant, "press").pid != own.pid
     assert other.is_running()
+
+
+def test_a_worker_that_starts_again_steps_back_until_it_serves(plant: RunningAgent) -> None:
+    assert "event=start_lowered" not in plant.log(), "because no line serves while all begin"
+    mark, other = len(plant.heard), worker(plant, "default")
+    worker(plant, "press").kill()
+    plant.until_said("line/line-2/ready", "0", mark)
+    plant.until_said("line/line-2/ready", "open", mark)
+    started = worker(plant, "press")
+    assert f"event=start_lowered group=press pid={started.pid}" in plant.log()
+    plant.until(lambda: set(nice_of(started)) == {other.nice()})
+
+
+def nice_of(process: psutil.Process) -> list[int]:
+    """Return the nice value of each thread."""
+    found: list[int] = []
+    for thread in process.threads():
+        with suppress(ProcessLookupError):  # because one of a load may end meanwhile
+            found.append(os.getpriority(os.PRIO_PROCESS, thread.id))
+    return found
 
 
 def test_a_group_changes_over_while_the_other_has_no_worker(plant: RunningAgent) -> None:

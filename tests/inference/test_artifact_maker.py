@@ -413,15 +413,15 @@ def test_a_process_that_starves_may_compete_after_a_while(version: Callable[...,
     path = write_endless_model(tmp_path / "endless.onnx")
     endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
     running = Preparation(
-        Request(endless, "cpu", str(tmp_path / "cache"), is_awaited=True, idle_s=DEADLINE_S), lambda _step: None
+        Request(endless, "cpu", str(tmp_path / "cache"), is_awaited=True, idle_s=DEADLINE_S, nice=1), lambda _step: None
     )
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
-        wait_until(lambda: (policy(running), nice(running)) == (os.SCHED_IDLE, 10))
+        wait_until(lambda: (policy(running), nice(running)) == (os.SCHED_IDLE, 11))
         running.hasten()
         wait_until(lambda: policy(running) == os.SCHED_OTHER)
-        assert nice(running) == 10
+        assert nice(running) == 11
     finally:
         running.kill()
         thread.join()

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.inference.artifacts.artifact_store import ArtifactStore
 from agent.inference.backends import artifact_key, compute_now, is_checkpoint, takes_engine
+from agent.inference.scheduling import load_priority
 from agent.messages.errors import ModelError, OutOfMemoryError
 from agent.messages.references import ModelVersion
 from agent.models.preparation import Outcome, Preparation, Request
@@ -210,7 +211,15 @@ class BackgroundBuilder:
         began_s = time.monotonic()
         with self._turn:
             idle_s = _IDLE_S if is_awaited and task.is_patient else 0.0
-            request = Request(version, compute, folder, self._max_bytes, is_awaited=is_awaited, idle_s=idle_s)
+            request = Request(
+                version,
+                compute,
+                folder,
+                self._max_bytes,
+                is_awaited=is_awaited,
+                idle_s=idle_s,
+                nice=load_priority.normal_nice(),  # because control may have lowered this process while it starts
+            )
             self._running = running = Preparation(request, _LOG.debug)
             if self._stopping:
                 running.kill()

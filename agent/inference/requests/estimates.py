@@ -18,6 +18,8 @@ _MOST_GROWN_NS: Final = 2e9
 """Most that a shorter duration grows to with the bytes, because that of a few bytes is overhead, not work."""
 _PATIENCE, _MOST_PATIENCE = 16.0, 16384.0
 """Time for which an estimate is passed over until it is a unit of time shorter: at first, and at most."""
+_GUESS_PATIENCE: Final = 1.0
+"""The same for a guess, which is often of a load in idle time, and so many times too long."""
 _MOST_MODELS: Final = 256
 
 
@@ -51,7 +53,8 @@ class _Estimate:
     def aged_ns(self, now_ns: int, at_ns: int) -> float:
         """Return the estimate at a time where it is passed over from now on, if it was not before."""
         age_ns = max(0, at_ns - (self.passed_over_ns or now_ns))
-        return max(0.0, self.full_ns - age_ns / self.patience)
+        patience = self.patience if self.took_ns else _GUESS_PATIENCE
+        return max(0.0, self.full_ns - age_ns / patience)
 
 
 class Estimates:

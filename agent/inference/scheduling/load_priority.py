@@ -19,6 +19,8 @@ _BACKGROUND_NICE: Final = 5
 """Added to the process' own nice value; such a thread gets a third of a normal thread's CPU time."""
 ENOUGH_IDLE: Final = 0.2
 """Idle share of CPU time below which threads at idle priority starve, and block others by the locks that they hold."""
+_normal: int | None = None
+"""Nice value of this process as `begin` found it."""
 _inside: Final[set[int]] = set()
 """Threads in a block of `lowered`."""
 
@@ -53,7 +55,7 @@ def lowered(priority: LoadPriority, *, may_stay: bool, others: Iterable[int] = (
             if priority == "idle" and priorities.can_return():
                 os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PARAMETER)
             else:
-                os.setpriority(os.PRIO_PROCESS, thread, _normal_nice() + _BACKGROUND_NICE)
+                os.setpriority(os.PRIO_PROCESS, thread, normal_nice() + _BACKGROUND_NICE)
     try:
         yield
     finally:
@@ -80,11 +82,26 @@ def _restore(threads: set[int]) -> None:
         with suppress(OSError):  # a thread may end meanwhile
             if os.sched_getscheduler(thread) == os.SCHED_IDLE:
                 os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PARAMETER)
-            if os.getpriority(os.PRIO_PROCESS, thread) == _normal_nice() + _BACKGROUND_NICE:
-                os.setpriority(os.PRIO_PROCESS, thread, _normal_nice())
+            if os.getpriority(os.PRIO_PROCESS, thread) == normal_nice() + _BACKGROUND_NICE:
+                os.setpriority(os.PRIO_PROCESS, thread, normal_nice())
+
+
+def begin(further_nice: int) -> None:
+    """Lower this process for good by `further_nice`; call it before anything else here, in a child of control.
+
+    What is normal is told by control's own priority, because control may have lowered this process while it starts.
+    """
+    global _normal  # noqa: PLW0603 - a process has one
+    os.nice(further_nice)
+    _normal = min(priorities.LEAST, os.getpriority(os.PRIO_PROCESS, os.getppid()) + further_nice)
+
+
+def normal_nice() -> int:
+    """Return the nice value of this process while nothing lowers it."""
+    return _own_nice() if _normal is None else _normal
 
 
 @functools.cache
-def _normal_nice() -> int:
+def _own_nice() -> int:
     """Return the nice value of this process; first called before any thread is lowered."""
     return os.getpriority(os.PRIO_PROCESS, os.getpid())

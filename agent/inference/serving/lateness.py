@@ -1,5 +1,6 @@
 """Measures how late guests make a stream's frames, and says how late the next one may make them."""
 
+import math
 from collections import deque
 from itertools import islice
 from typing import Final, NamedTuple
@@ -16,6 +17,8 @@ _LONGER: Final = 0.1
 """Share by which guests may stretch these."""
 _ALLOWED: Final = 0.0075
 """Share of the frames that may be slower than the slowest then: fewer than a hundredth, which some are without."""
+_OF_GAP: Final = 0.75
+"""Share of the time from a frame's end to the next one by which a guest may make it late, so that it ends before."""
 _COST: Final = 0.2
 """Most that guests cost a frame on the average, as a share of what it usually takes."""
 _SAVED: Final = 1.0
@@ -35,6 +38,8 @@ _OVERLAPPED: Final = 32
 _OVERLAP: Final = 0.1
 """Overlap from which on a frame tells that, as a share of its usual time."""
 _LEAST_COST: Final = 0.1
+_TRIED: Final = 3.0
+"""Overlap that tells the same, in frames, however few have had it."""
 
 
 class _Frame(NamedTuple):
@@ -55,7 +60,10 @@ class Lateness:
 
     A single guest may make its frame late until that is as slow as the slowest tenth without guests, and a tenth; where
     frames all take the same time, by a tenth. Where cores are left beside a frame, a guest costs it less time than they
-    have in common, and may reach further.
+    have in common, and may reach further: without an end where no frame that is beside guests alone is too late.
+
+    What a guest costs there is unknown at first, and where none fits a gap it would stay so. So one that may cost a
+    frame all its time again is tried while as much is saved as can be.
     """
 
     def __init__(self) -> None:
@@ -95,14 +103,17 @@ class Lateness:
     def reach_ns(self, period_ns: float, *, saved: bool = False) -> float:
         """Return the time by which a guest may reach beyond the offer of a frame that comes each `period_ns`.
 
-        It costs at most half the gap, so that a frame which is late ends before the next one comes; with `saved`, no
-        more than was saved.
+        A frame that is late ends before the next one comes; with `saved`, the guest costs no more than was saved.
+        Infinite where a frame that is beside guests all its time is no later than that.
         """
         longest_ns = (1 + _LONGER) * self._slow_ns
-        most_ns = min(longest_ns - self._usual_ns, (period_ns - self._usual_ns) / 2, _SAVED * self._usual_ns)
+        most_ns = min(longest_ns - self._usual_ns, (period_ns - self._usual_ns) * _OF_GAP, _SAVED * self._usual_ns)
         if saved:
             most_ns = min(most_ns, self._saved_ns if self._saved_frames >= _FEWER else 0.0)
-        return max(0.0, most_ns) / self._cost()
+        most_ns, cost = max(0.0, most_ns), self._cost()
+        if cost * self._usual_ns < (1 - cost) * most_ns:  # because it takes usual time + cost * its own time
+            return math.inf
+        return max(most_ns / cost, self._usual_ns if self._may_try else 0.0)
 
     def frame(self, ended_ns: int, took_ns: float, *, is_after_guest: bool, overlap_ns: float) -> None:
         """Record a frame's time from its offer to its inference's end, `overlap_ns` of it beside a guest."""
@@ -147,9 +158,20 @@ class Lateness:
             self._saved_frames = max(self._saved_frames - 1, _LEAST)
         self._in_a_row += 1
 
+    @property
+    def _may_try(self) -> bool:
+        """True where a guest may make a frame late by all its time, so that it becomes known what guests cost."""
+        is_saved = self._saved_ns >= (_SAVED - _COST) * self._usual_ns and self._saved_frames >= _MOST
+        return is_saved and not self._is_cost_known
+
+    @property
+    def _is_cost_known(self) -> bool:
+        overlap_ns = sum(one for one, _ in self._overlapped)
+        return len(self._overlapped) >= _FEWEST or overlap_ns > _TRIED * self._usual_ns
+
     def _cost(self) -> float:
         """Return the time that a frame loses of each ns beside a guest: 1 where both need the same cores."""
-        if len(self._overlapped) < _FEWEST:
+        if not self._is_cost_known:
             return 1.0
         overlap_ns, lost_ns = map(sum, zip(*self._overlapped, strict=True))
         return min(1.0, max(_LEAST_COST, lost_ns / overlap_ns))

@@ -59,8 +59,9 @@ class _Stream:
     """A guest has begun or ended since the last frame's end."""
     guest_ended_ns: int | None = None
     """End of the newest guest's network; None while it runs."""
-    before_guest: tuple[bool, int | None] = (False, None)
-    """Values of both before the newest guest."""
+    guest_began_ns: int = 0
+    before_guest: tuple[bool, int | None, int] = (False, None, 0)
+    """Values of these three before the newest guest."""
 
     @property
     def due_ns(self) -> float:
@@ -77,6 +78,12 @@ class _Stream:
         """Longest time for a guest between two frames; infinite before there were two."""
         return self.period_ns + self.reach_ns - self.lateness.usual_ns if self.period_ns else math.inf
 
+    @property
+    def is_hindered(self) -> bool:
+        """True while a frame is under way beside which no guest may begin: it would lose more than hardly any time."""
+        is_safe = self.is_paced and self.lateness.reach_ns(self.period_ns, saved=True) == math.inf
+        return bool(self.in_flight) and not is_safe
+
     def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
         if number not in self.in_flight:
             return
@@ -88,11 +95,11 @@ class _Stream:
             # A stall of seconds would else keep guests out for a minute.
             took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
-            overlap_ns = min(took_ns, max(0, until_ns - offered_ns))
+            overlap_ns = min(took_ns, max(0, until_ns - max(offered_ns, self.guest_began_ns)))
             lateness.frame(now_ns, took_ns, is_after_guest=is_after_guest, overlap_ns=overlap_ns)
         else:
             lateness.untimed_frame(is_after_guest=is_after_guest)
-        self.has_guest, self.before_guest = False, (False, None)
+        self.has_guest, self.before_guest = False, (False, None, 0)
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -164,7 +171,7 @@ class Slack:
         with self._changed:
             if self._is_guest():
                 for one in self._streams.values():
-                    one.has_guest, one.guest_ended_ns = one.before_guest
+                    one.has_guest, one.guest_ended_ns, one.guest_began_ns = one.before_guest
                 self._guest_until_ns = 0.0
                 self._changed.notify_all()
 
@@ -182,6 +189,8 @@ class Slack:
     def wait(self, needed_ns: float, deadline_ns: int, *, may_delay: bool = False) -> Gap:
         """Wait until nothing of lines and guests is under way, and `needed_ns` are left before a frame is due.
 
+        Beside a frame that loses hardly any time to guests one may begin.
+
         With `may_delay` it need not end before that, except while a frame without a guest is awaited. The caller of a
         wait that returns FOUND calls `spent` or `unused` on the same thread. Returns another result at `deadline_ns`
         (monotonic).
@@ -194,7 +203,8 @@ class Slack:
                 if found is Gap.FOUND:
                     self._guest, self._guest_until_ns = threading.get_ident(), now_ns + 2 * needed_ns + _OVERRUN_NS
                     for one in self._streams.values():
-                        one.before_guest = one.has_guest, one.guest_ended_ns
+                        one.before_guest = one.has_guest, one.guest_ended_ns, one.guest_began_ns
+                        one.guest_began_ns = now_ns
                     self._note_guest(None)
                     return found
                 last = min(last, found, key=_TELLING.index)
@@ -231,8 +241,8 @@ class Slack:
 
 
 def _gap(streams: list[_Stream], needed_ns: float, now_ns: int, *, may_delay: bool) -> Gap:
-    """Return FOUND where no frame is under way or late, and `needed_ns` are left before the next one is due."""
-    if any(one.in_flight or one.is_waiting() for one in streams):
+    """Return FOUND where no frame is late or hindered, and `needed_ns` are left before the next one is due."""
+    if any(one.is_hindered or one.is_waiting() for one in streams):
         return Gap.NONE
     if needed_ns + _APART_NS <= min((one.due_ns for one in streams), default=math.inf) - now_ns:
         return Gap.FOUND  # whatever guests have cost, because this one costs nothing

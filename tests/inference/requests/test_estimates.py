@@ -150,12 +150,12 @@ def test_an_estimate_that_would_fit_does_not_age() -> None:
     assert needed_ms(estimates, 8) == 300
 
 
-def test_a_guess_ages_too_and_the_first_inference_replaces_it() -> None:
+def test_a_guess_ages_as_time_goes_and_the_first_inference_replaces_it() -> None:
     clock = Clock()
     estimates = Estimates(clock)
     estimates.passed_over("m", 1024, PROOF)
     assert needed_ms(estimates, 1024) == 128
-    clock.ns += 1_024 * MS
+    clock.ns += 64 * MS
     assert needed_ms(estimates, 1024) == 64
     estimates.ended("m", Measured(1024, 90.0 * MS), PROOF)
     assert needed_ms(estimates, 1024) == 90

@@ -9,6 +9,7 @@ from agent.app.children.groups.endless_calls import EndlessCalls
 from agent.app.children.groups.memory_guard import HostMemory, MemoryGuard
 from agent.app.children.groups.memory_shares import as_limit, guaranteed
 from agent.app.children.groups.share_ledger import ShareLedger
+from agent.app.children.groups.starts import Starts
 from agent.app.children.groups.walls import Walls
 from agent.app.children.memory_budget import (
     CAMERA_BYTES,
@@ -52,6 +53,9 @@ class Workers:
         self._ending: Final = EndingWorkers(lambda group: supervisor.ending(self._children[group]))
         self._guard: Final = MemoryGuard(self.restart)
         self._calls: Final = EndlessCalls()
+        self._starts: Final = Starts()
+        self._lost: Final[set[str]] = set()
+        """Groups whose worker was lost, and not started again yet."""
         self._room_bytes = 0
 
     def children(self) -> dict[str, str]:
@@ -101,6 +105,11 @@ class Workers:
     def started(self, group: str, pid: int) -> None:
         """Put a new worker process behind the walls of its group."""
         self._walls.admit(group, pid)
+        # Without streams nobody waits for the rest of a start, and the worker lowers itself.
+        yields = group in self._lost and group in self._group_of_line.values() and len(self.pids()) > 1
+        self._lost.discard(group)
+        if self._ledger is not None and yields:
+            self._starts.began(group, pid, time.monotonic())
 
     def take(self, group: str, message: ShareAsked | ShareHeld) -> None:
         """Take a worker's request for memory, or its answer to one for giving back."""
@@ -137,6 +146,7 @@ class Workers:
         """Record that a group's worker ended; return what is known of why beyond its exit code, or ""."""
         self._hung.discard(group)
         is_gone = self._ending.lost(group, time.monotonic())
+        self._lost.add(group)
         if self._ledger is None:
             return ""
         reached = self._walls.reached(group)
@@ -165,8 +175,11 @@ class Workers:
             return
         for group, child in self._children.items():
             pid, call = self._supervisor.pid(child), self._supervisor.call(child)
+            turn_s = turns_s.get(group, 0.0)
             # A nice value counts within its cgroup only, so the cgroup is lowered, too.
-            part = self._calls.look(group, pid, call, turns_s.get(group, 0.0), is_hung=group in self._hung)
+            part = self._starts.look(group, pid, now_s, serves=turn_s > 0)
+            if part == 1:
+                part = self._calls.look(group, pid, call, turn_s, is_hung=group in self._hung)
             self._walls.restrain(group, part)
         if self._ledger.tick():
             self._set_walls()
