@@ -1,4 +1,4 @@
-"""Processes that load or measure models run with one memory arena (decision 48)."""
+"""Processes that load or measure models give memory back (decision 48); threads of the worker have heaps (214)."""
 
 import subprocess
 from contextlib import closing
@@ -11,7 +11,7 @@ from agent.app.children.worker import Share, worker_spec
 from agent.doctor.subprocess_runner import run_apart
 from agent.messages.children import MemoryLimit
 from agent.models import preparation
-from agent.models.child_environment import FOR_MODELS
+from agent.models.child_environment import FOR_MODELS, FOR_WORKER
 from agent.processes.slots.frame_slot import FrameSlot
 from agent.settings import load
 
@@ -32,7 +32,7 @@ def test_the_worker_has_it(tmp_path: Path) -> None:
     with closing(FrameSlot.create("cam-1")) as slot:
         spec = worker_spec(load(tmp_path / "changeover.toml", {}), "default", {"cam-1": slot}, lambda: SHARE)
     assert spec.environment is not None
-    assert spec.environment.items() >= FOR_MODELS.items()
+    assert spec.environment.items() >= FOR_WORKER.items()
 
 
 def test_a_preparation_has_it() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from agent.messages.web.requests import (
     Held,
     InferPicture,
     Loading,
+    NotHeld,
     NotInferred,
     Open,
     Opened,
@@ -29,7 +31,7 @@ from agent.processes.channel import Channel, pair
 from agent.processes.slots import request_memory
 from agent.web.gateway.core import worker_link
 from agent.web.gateway.core.faults import RequestError
-from agent.web.gateway.core.service import EXPLICIT_HOLD_S
+from agent.web.gateway.core.service import EXPLICIT_HOLD_S, _refusal
 from agent.web.gateway.core.worker_link import HOLD_S, WorkerLink
 
 SOON_S = 10.0
@@ -281,6 +283,33 @@ def test_a_request_that_waited_in_vain_hears_phase_and_estimate(eta_ms: float) -
         expected_ms = pytest.approx(60_000, abs=5_000) if eta_ms > 1 else 1000
         assert refused.value.eta_ms == expected_ms
         assert refused.value.retry_s == (pytest.approx(60, abs=6) if eta_ms > 1 else 1.0)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("/var/lib/box/models/alpha/n.onnx: no ONNX file", "n.onnx: no ONNX file"),
+        ("cannot read '/var/lib/box/n.onnx'", "cannot read 'n.onnx'"),
+        ("(/srv/n.xml) and /srv/n.bin differ", "(n.xml) and n.bin differ"),
+        (
+            "wants image/jpeg, 3/4 of it, or https://store/n.onnx",
+            "wants image/jpeg, 3/4 of it, or https://store/n.onnx",
+        ),
+    ],
+)
+def test_a_client_learns_no_folders_of_the_device(words: str, told: str) -> None:
+    async def test(one: Plant) -> None:
+        asked = asyncio.create_task(one.link.held(MODEL, SOON_S))
+        await until(lambda: len(asks(one)) == 1)
+        one.worker.send(NotHeld(asks(one)[0].number, "load_failed", words))
+        with pytest.raises(RequestError, match=f"^{re.escape(told)}$"):
+            await asked
+        inferred = asyncio.create_task(one.infer(await one.take()))
+        asked_for = await one.heard(InferPicture)
+        one.worker.send(NotInferred(asked_for.number, "failed", words))
+        assert str(_refusal(await inferred)) == told
 
     run(test)
 

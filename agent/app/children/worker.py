@@ -86,6 +86,6 @@ def worker_spec(  # noqa: PLR0913, PLR0917 - one worker's parts, spelt out
         descriptors=(*of_slots, *((requests.channel, requests.memory) if requests is not None else ())),
         beat_deadline_s=_GIVEN_UP_AFTER_S,
         busy_deadline_s=_GIVEN_UP_AFTER_S,
-        environment={**os.environ, **child_environment.FOR_MODELS},
+        environment={**os.environ, **child_environment.FOR_WORKER},
         started=started,
     )

@@ -1,16 +1,23 @@
 """Measures the host memory of this process, and returns free memory to the kernel. Linux; any thread."""
 
 import ctypes
-import ctypes.util
 import functools
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
+from agent.models.child_environment import TOP_BYTES
+
 _STATUS: Final = Path("/proc/self/status")
 _POLL_S: Final = 0.02
+_M_TRIM_THRESHOLD: Final = -1  # of malloc.h
+_GIVEN_BACK_BYTES: Final = 1 << 20
+_LARGE_BYTES: Final = 128 << 10
+"""Beyond the 64 KiB from which on glibc looks at a heap's top as such a block is freed."""
 
 
 def process_bytes() -> int:
@@ -24,18 +31,63 @@ def process_bytes() -> int:
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    name = ctypes.util.find_library("c")
-    library = ctypes.CDLL(name or "libc.so.6")
-    trim: Callable[[int], int] | None = getattr(library, "malloc_trim", None)  # glibc only; musl frees memory by itself
-    return trim
+def _glibc() -> ctypes.CDLL | None:
+    """Return glibc's allocator; None for another one, such as musl's, which frees memory by itself."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        return None
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.free.argtypes = [ctypes.c_void_p]
+    return library
+
+
+class _HeapTops:
+    """Switch for what glibc keeps at the top of each thread's heap, which `malloc_trim` does not return."""
+
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._blocks = 0
+
+    @contextmanager
+    def given_back(self, glibc: ctypes.CDLL) -> Iterator[None]:
+        """Run the block while tops of more than 1 MiB are returned; blocks may overlap."""
+        with self._lock:
+            self._blocks += 1
+            glibc.mallopt(_M_TRIM_THRESHOLD, _GIVEN_BACK_BYTES)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    glibc.mallopt(_M_TRIM_THRESHOLD, TOP_BYTES)
+
+
+_tops: Final = _HeapTops()
+
+
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Run the block, which closes a model and trims, so that its memory leaves the heaps of all threads.
+
+    The block has to trim, because a small block that lies above the model's bytes keeps them from being a heap's top.
+    """
+    glibc = _glibc()
+    with _tops.given_back(glibc) if glibc is not None else nullcontext():
+        yield
 
 
 def trim() -> None:
-    """Return free pages to the kernel, because the allocator keeps most of a model's bytes after `del`."""
-    malloc_trim = _malloc_trim()
-    if malloc_trim is not None:
-        malloc_trim(0)
+    """Return free pages to the kernel, because the allocator keeps most of a model's bytes after `del`.
+
+    The tops of other threads' heaps stay, but for what was freed in a block of `giving_back`.
+    """
+    glibc = _glibc()
+    if glibc is None:
+        return
+    with _tops.given_back(glibc):
+        glibc.free(glibc.malloc(_LARGE_BYTES))  # because a large `free` looks at the top of the caller's heap
+    glibc.malloc_trim(0)
 
 
 def let_go(error: BaseException) -> None:

@@ -106,10 +106,11 @@ class Unloader:
         if model is None:
             return False
         charged_bytes = entry.bytes
-        with self.watched(entry, lambda: True):  # because nothing gives up a close
-            self._close(model)
-        del model
-        returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
+        with process_memory.giving_back():
+            with self.watched(entry, lambda: True):  # because nothing gives up a close
+                self._close(model)
+            del model
+            returned_bytes = self._wait_freed(entry, before_bytes + sum(beside))
         self.released_bytes += charged_bytes - entry.bytes
         if returned_bytes is not None and not beside:
             self._footprints.came_back(entry.origin.footprint_key, returned_bytes, entry.grown_bytes)
@@ -134,13 +135,14 @@ class Unloader:
         `model` is None where it was not created yet. `before_bytes`: host memory of the process before the load.
         """
         self._cache.abandon(entry)
-        if model is not None:
-            self._close(model)
-        if entry.device_bytes:
-            self._return_at_once(entry, model)
-        else:
-            self._wait_freed(entry, before_bytes + entry.bytes)
-            self.settle()  # because it may have left something in GPU memory after all
+        with process_memory.giving_back():
+            if model is not None:
+                self._close(model)
+            if entry.device_bytes:
+                self._return_at_once(entry, model)
+            else:
+                self._wait_freed(entry, before_bytes + entry.bytes)
+                self.settle()  # because it may have left something in GPU memory after all
 
     def settle(self) -> None:
         """Update the charge for GPU memory that the runtimes' allocators hold beyond their models'."""
@@ -156,7 +158,8 @@ class Unloader:
         if model is None:
             return False
         charged_bytes = entry.bytes
-        with self.watched(entry, lambda: True):  # because nothing gives up a close
+        # Watched, because nothing gives up a close.
+        with process_memory.giving_back(), self.watched(entry, lambda: True):
             self._close(model)
         self._return_at_once(entry, model)
         self.released_bytes += charged_bytes

@@ -217,7 +217,7 @@ def start_plant(
     descriptors = [fd for slot in slots.values() for fd in _descriptors(slot)]
     command = isolated.command("agent.inference.process", theirs.fileno())
     process = subprocess.Popen(
-        command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **child_environment.FOR_MODELS}
+        command, pass_fds=[theirs.fileno(), *descriptors], env={**os.environ, **child_environment.FOR_WORKER}
     )
     theirs.close()
     plant = PlantProcess(process, Channel(ours, WorkerMessage))

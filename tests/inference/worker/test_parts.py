@@ -71,38 +71,77 @@ def test_bytes_are_seen_to_come_and_to_go() -> None:
     assert process_memory.wait_until_at_most(held_bytes - (60 << 20), 10) <= held_bytes - (60 << 20)
 
 
-_A_MODEL_COMES_AND_GOES = """
-import ctypes, threading
+_HEAP = """
+import ctypes, sys, threading
 from agent.inference.memory import process_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+blocks = []
 
-def come_and_go(count, size_bytes):
-    blocks = [libc.malloc(size_bytes) for _ in range(count)]
+def come(count, size_bytes):
+    blocks.extend(libc.malloc(size_bytes) for _ in range(count))
     for block in blocks:
         ctypes.memset(block, 1, size_bytes)
-    for block in blocks:
-        libc.free(block)
+
+def go():
+    while blocks:
+        libc.free(blocks.pop())
+
+def on_a_thread(*steps):
+    thread = threading.Thread(target=lambda: [step() for step in steps])
+    thread.start()
+    thread.join()
+
+"""
+_LOADED_AND_CLOSED = f"""{_HEAP}
+def close():
+    with process_memory.giving_back():
+        go()
+        process_memory.trim()
 
 before_bytes = process_memory.process_bytes()
-come_and_go(1, 30 << 20)
-thread = threading.Thread(target=come_and_go, args=(16, 2 << 20))
-thread.start()
-thread.join()
+come(1, 30 << 20)
+go()
+for _ in range(3):
+    on_a_thread(lambda: come(16, 2 << 20))
+    close() if sys.argv[1] == "here" else on_a_thread(close)
 process_memory.trim()
 print(process_memory.process_bytes() - before_bytes >> 20)
 """
+_CAME_AND_WENT = f"""{_HEAP}
+before_bytes = process_memory.process_bytes()
+on_a_thread(lambda: come(16, 2 << 20), go, process_memory.trim)
+print(process_memory.process_bytes() - before_bytes >> 20)
+"""
+_WHOSE_HEAP = f"""{_HEAP}
+have_all = threading.Barrier(int(sys.argv[1]) + 1)
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=lambda: (blocks.append(libc.malloc(2 << 20)), have_all.wait()), daemon=True).start()
+have_all.wait()
+print(len({{block >> 26 for block in blocks}}))
+"""
+"""Heaps of threads have 64 MiB each, and begin at a multiple of that."""
 
 
-def test_a_workers_allocator_keeps_nothing_large_that_was_freed() -> None:
-    command = [sys.executable, "-c", _A_MODEL_COMES_AND_GOES]
-    kept_mib = int(
-        subprocess.run(
-            command, env=os.environ | child_environment.FOR_MODELS, capture_output=True, check=True, timeout=60
-        ).stdout
-    )
-    assert kept_mib < 8, "a second arena keeps all 32"
+def in_a_worker(program: str, *arguments: str) -> int:
+    """Return the number that a program prints with the worker's environment."""
+    environment = os.environ | child_environment.FOR_WORKER
+    command = [sys.executable, "-c", program, *arguments]
+    return int(subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout)
+
+
+@pytest.mark.parametrize("where", ["here", "on a thread"])
+def test_a_workers_allocator_keeps_nothing_of_a_closed_model(where: str) -> None:
+    assert in_a_worker(_LOADED_AND_CLOSED, where) < 8, "the top of a thread's heap keeps all 32"
+
+
+def test_a_thread_that_trims_gives_back_the_top_of_its_own_heap() -> None:
+    assert in_a_worker(_CAME_AND_WENT) < 8
+
+
+def test_threads_of_a_worker_do_not_wait_for_each_others_heap() -> None:
+    assert in_a_worker(_WHOSE_HEAP, "12") == 12
 
 
 def test_waiting_for_bytes_that_never_come_ends() -> None:

@@ -1,9 +1,13 @@
 """Refusals of requests; each transport has its own status for each kind."""
 
+import re
 from typing import Final
 
 from agent.messages.errors import ChangeoverError
 from agent.messages.web.control import Outcome
+
+_FOLDERS: Final = re.compile(r"(?<![\w./:])(?:/[^\s:'\"/]+)+/(?=[^\s:'\"/])")
+"""Folders of an absolute path, up to the name of its file."""
 
 
 class RequestError(ChangeoverError):
@@ -33,3 +37,8 @@ def not_found(name: str) -> RequestError:
 def busy(detail: str, retry_s: float = 1.0) -> RequestError:
     """Return the refusal of a request for which there is no room now."""
     return RequestError("busy", detail, retry_s=retry_s)
+
+
+def without_folders(detail: str) -> str:
+    """Return the words of worker or control for a client, which learns the names of files and not where they lie."""
+    return _FOLDERS.sub("", detail)

@@ -18,7 +18,7 @@ from agent.web.gateway.core import tensors
 from agent.web.gateway.core.catalog import CatalogView, Version
 from agent.web.gateway.core.clients import Client, Clients
 from agent.web.gateway.core.counting import Counted, Counting
-from agent.web.gateway.core.faults import RequestError, busy, invalid
+from agent.web.gateway.core.faults import RequestError, busy, invalid, without_folders
 from agent.web.gateway.core.held_bytes import Held, HeldBytes
 from agent.web.gateway.core.pictures.headers import MEDIA, media_of
 from agent.web.gateway.core.tensors import Tensor
@@ -266,9 +266,10 @@ def _outputs(answer: Inferred, block: memoryview) -> list[Tensor]:
 
 
 def _refusal(answer: NotInferred) -> RequestError:
+    detail = without_folders(answer.detail)
     if answer.fault == "busy":
-        return busy(answer.detail)
-    return RequestError("invalid" if answer.fault == "invalid" else "failed", answer.detail)
+        return busy(detail)
+    return RequestError("invalid" if answer.fault == "invalid" else "failed", detail)
 
 
 def _require_allowed(wish: Wish, signature: Signature) -> None:

@@ -33,7 +33,7 @@ from agent.messages.web.requests import (
 )
 from agent.processes.channel import Channel, ChannelClosedError
 from agent.processes.slots.request_memory import BLOCKS, RequestMemory
-from agent.web.gateway.core.faults import RequestError, busy
+from agent.web.gateway.core.faults import RequestError, busy, without_folders
 from agent.web.gateway.core.turns import Turns
 from agent.web.serving.control_link import ControlLink
 
@@ -196,7 +196,7 @@ class WorkerLink:
         finally:
             self._releasing.pop(number, None)
         if detail:
-            raise RequestError("invalid", detail)
+            raise RequestError("invalid", without_folders(detail))
         self.changed_s[reference] = (False, time.monotonic())
 
     def tidy(self) -> bool:
@@ -328,7 +328,8 @@ class WorkerLink:
                 released.set_result("")  # a worker that is gone has no model in memory
 
 
-def _refusal(reason: Reason, detail: str) -> RequestError:
+def _refusal(reason: Reason, words: str) -> RequestError:
+    detail = without_folders(words)
     if reason == "unknown_model":
         return RequestError("not_found", detail)
     return RequestError("busy", detail, retry_s=None if reason in _LASTING else _RETRY_S, phase=reason)
