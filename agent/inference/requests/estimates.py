@@ -65,13 +65,13 @@ class Estimates:
 
     Size: inputs count as alike where their bytes differ by less than a tenth. For a size that has not run, the least
     bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, to two
-    seconds at most (or the longest of all), so that each size is tried after half a minute; a larger one's counts as it
-    is.
+    seconds at most (or the longest of all); a larger one's counts as it is.
 
     Age: from the first time that it was passed over, an estimate falls by a sixteenth of the time, so that slow
     inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
     inference that then runs replaces it where it took no longer than the aged estimate, or half of it. Where it fitted
-    no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom.
+    no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom. A
+    guess falls by all of the time, so that a size which has not run is tried after two seconds, or the longest of all.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:

@@ -131,10 +131,10 @@ class ShareLedger:
         self._settle()
 
     def outlasts(self, group: str, held_bytes: int) -> None:
-        """Record that a killed worker takes so long to end that the next one starts; `held_bytes` are seen in it.
+        """Record that a killed worker takes too long to end; `held_bytes` are seen in it.
 
-        Nobody waits for it any longer. What it holds is taken from the part of its own group first. Bytes of a GPU
-        cannot be seen, and count as back, because a driver refuses what it does not have.
+        Nobody waits for it any longer, the next worker neither. What it holds is taken from the part of its own group
+        first. Bytes of a GPU cannot be seen, and count as back, because a driver refuses what it does not have.
         """
         ending = self._ending.get(group)
         if ending is None:
