@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 from support.tiny_models import write_endless_model
 
+from agent import isolated
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
@@ -458,6 +461,34 @@ def test_a_crash_of_the_compiler_lies_in_the_model_and_a_kill_does_not(
     running._process.send_signal(sent)
     thread.join()
     assert (outcomes[0].result, outcomes[0].reason) == ("failed", reason)
+
+
+class Ended(Preparation):
+    """One whose process has ended before its request is written."""
+
+    def _begin(self, step: str) -> None:
+        super()._begin(step)
+        assert self._process is not None
+        self._process.wait()
+
+
+def test_a_compiler_that_ends_before_its_request_is_written_tells_how(
+    entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(isolated, "command", lambda _module: [sys.executable, "-I", "-S", "-c", crash])
+    outcome = Ended(Request(entry, "cpu", str(tmp_path / "cache")), lambda _step: None).run()
+    assert (outcome.result, outcome.reason) == ("failed", "load_failed")
+    assert "-11" in outcome.detail
+
+
+def test_a_child_that_has_ended_is_handed_nothing_without_an_error() -> None:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""], stdin=subprocess.PIPE) as process:
+        process.wait()
+        isolated.hand_over(process, b"{}")
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.returncode == 0
 
 
 def nice(running: Preparation) -> int:
