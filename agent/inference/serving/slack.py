@@ -80,9 +80,9 @@ class _Stream:
 
     @property
     def is_hindered(self) -> bool:
-        """True while a frame is under way beside which no guest may begin: it would lose more than hardly any time."""
+        """True while a frame is under way beside which no guest may begin: it would lose time, or is awaited alone."""
         is_safe = self.is_paced and self.lateness.reach_ns(self.period_ns, saved=True) == math.inf
-        return bool(self.in_flight) and not is_safe
+        return bool(self.in_flight) and (not is_safe or self.lateness.awaits_frame)
 
     def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
         if number not in self.in_flight:

@@ -219,6 +219,23 @@ def test_a_guest_that_began_beside_a_frame_is_beside_it_from_then_on() -> None:
     assert not slack.has_room(850 * MS)
 
 
+@pytest.mark.parametrize("may_delay", [False, True])
+def test_a_frame_without_a_guest_is_awaited_where_guests_begin_beside_frames(*, may_delay: bool) -> None:
+    slack, clock, _ = two_at_once(216)
+    has_guest: list[bool] = []
+    for number in range(216, 296):
+        offered_ns = clock.ns + 20 * MS
+        slack.began("cam-1", number, offered_ns)
+        clock.ns = offered_ns + 40 * MS
+        has_guest.append(slack.wait(10 * MS, clock.ns, may_delay=may_delay) is Gap.FOUND)
+        clock.ns += 10 * MS
+        if has_guest[-1]:
+            slack.spent(offered_ns + 40 * MS)
+        clock.ns = offered_ns + 80 * MS
+        slack.ended("cam-1", number)
+    assert 0 < has_guest.count(False) <= 4
+
+
 def test_beside_a_stream_without_a_pace_guests_begin_at_no_frame_whatever_it_loses() -> None:
     slack, clock, _ = two_at_once(2400, is_paced=False)
     slack.began("cam-1", 2400, clock.ns + 20 * MS)
