@@ -124,7 +124,7 @@ class Lateness:
             self._measure()
             return
         self._charge(took_ns)
-        if overlap_ns >= _OVERLAP * self._usual_ns:
+        if overlap_ns > 0 and overlap_ns >= _OVERLAP * self._usual_ns:
             self._overlapped.append((overlap_ns, took_ns - self._usual_ns))
 
     def untimed_frame(self, *, is_after_guest: bool) -> None:

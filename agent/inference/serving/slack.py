@@ -93,7 +93,7 @@ class _Stream:
         is_after_guest = self.has_guest and not is_apart
         if is_inferred:
             # A stall of seconds would else keep guests out for a minute.
-            took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
+            took_ns = max(0, min(now_ns - offered_ns, self.period_ns or math.inf))
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
             overlap_ns = min(took_ns, max(0, until_ns - max(offered_ns, self.guest_began_ns)))
             lateness.frame(now_ns, took_ns, is_after_guest=is_after_guest, overlap_ns=overlap_ns)
@@ -132,14 +132,14 @@ class Slack:
     def began(self, stream: str, number: int, offered_ns: int, model: str = "") -> None:
         """Record that a frame was taken for `model`.
 
-        `number` counts the frames offered before it, `offered_ns` is monotonic.
+        `number` counts the frames offered before it, `offered_ns` is monotonic; the camera's process writes both.
         """
         with self._changed:
             one = self._streams.get(stream)
             if one is None:
                 return
             if one.offered_ns and number > one.number:
-                period_ns = (offered_ns - one.offered_ns) / (number - one.number)
+                period_ns = max(0, offered_ns - one.offered_ns) / (number - one.number)
                 one.period_ns += (period_ns - one.period_ns) * _NEWEST if one.period_ns else period_ns
             if model != one.model:
                 one.model, one.lateness = model, Lateness()

@@ -266,6 +266,23 @@ def test_a_frame_that_was_given_up_tells_nothing_of_how_long_frames_take() -> No
     assert fits(slack, clock, 45.9)
 
 
+@pytest.mark.parametrize("step_ms", [-100, 0, 200])
+def test_impossible_times_of_a_camera_raise_nothing(step_ms: int) -> None:
+    """It is another process, which writes them; half of the frames are beside a guest."""
+    slack, clock = paced(frames=0)
+    offered_ns = clock.ns + 300 * MS
+    for number in range(64):
+        offered_ns += step_ms * MS
+        slack.began("cam-1", number, offered_ns)
+        began_ns, is_guest = clock.ns, slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND
+        slack.ended("cam-1", number)
+        is_guest = is_guest or slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND
+        clock.ns += 100 * MS
+        if is_guest:
+            slack.spent(began_ns)
+    assert slack.wait(0, clock.ns) in set(Gap)
+
+
 def test_a_torn_frame_ends_no_other_one_in_flight() -> None:
     slack, clock = paced(takes_ms=60, frames=64)
     clock.ns += 40 * MS
