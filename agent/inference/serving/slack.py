@@ -56,7 +56,7 @@ class _Stream:
     model: str = ""
     lateness: Lateness = field(default_factory=Lateness)
     has_guest: bool = False
-    """A guest has begun or ended since the last frame's end."""
+    """A guest has begun, run or ended since the last frame's end."""
     guest_ended_ns: int | None = None
     """End of the newest guest's network; None while it runs."""
     guest_began_ns: int = 0
@@ -84,7 +84,8 @@ class _Stream:
         is_safe = self.is_paced and self.lateness.reach_ns(self.period_ns, saved=True) == math.inf
         return bool(self.in_flight) and (not is_safe or self.lateness.awaits_frame)
 
-    def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
+    def ended(self, number: int, now_ns: int, *, is_inferred: bool, is_guest_left: bool) -> None:
+        """Account for a frame; where `is_guest_left`, the newest guest is beside the next one, too."""
         if number not in self.in_flight:
             return
         offered_ns, lateness = self.in_flight.pop(number)
@@ -99,7 +100,7 @@ class _Stream:
             lateness.frame(now_ns, took_ns, is_after_guest=is_after_guest, overlap_ns=overlap_ns)
         else:
             lateness.untimed_frame(is_after_guest=is_after_guest)
-        self.has_guest, self.before_guest = False, (False, None, 0)
+        self.has_guest, self.before_guest = is_guest_left, (False, None, 0)
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -151,7 +152,8 @@ class Slack:
         with self._changed:
             one = self._streams.get(stream)
             if one is not None:
-                one.ended(number, self.clock_ns(), is_inferred=is_inferred)
+                now_ns = self.clock_ns()
+                one.ended(number, now_ns, is_inferred=is_inferred, is_guest_left=now_ns < self._guest_until_ns)
                 self._changed.notify_all()
 
     def spent(self, began_ns: int, network_ended_ns: int = 0) -> None:

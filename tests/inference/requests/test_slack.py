@@ -219,6 +219,30 @@ def test_a_guest_that_began_beside_a_frame_is_beside_it_from_then_on() -> None:
     assert not slack.has_room(850 * MS)
 
 
+@pytest.mark.parametrize("frames", [1, 8, 64, 600])
+def test_a_guest_beside_many_frames_does_not_make_them_the_usual_ones(frames: int) -> None:
+    slack, clock, _ = two_at_once(600)
+    assert slack.wait(frames * 100 * MS, clock.ns) is Gap.FOUND
+    began_ns = clock.ns
+    for number in range(600, 600 + frames + 1):
+        offered_ns = clock.ns + 20 * MS
+        slack.began("cam-1", number, offered_ns)
+        clock.ns = offered_ns + (80 if number == 600 + frames else 98) * MS
+        slack.ended("cam-1", number)
+        clock.ns = offered_ns + 80 * MS
+        if number == 600 + frames - 1:
+            slack.spent(began_ns, offered_ns + 79 * MS)
+    assert not fits(slack, clock, 85), "because they were 18 ms late, not 8 as they may be"
+
+
+def test_a_guest_that_hangs_makes_frames_alone_no_less_so_for_ever() -> None:
+    slack, clock, _ = two_at_once(600)
+    assert slack.wait(100 * MS, clock.ns) is Gap.FOUND
+    found = [guest(slack, clock, number, 80) for number in range(600, 700)]
+    assert found[0] is Gap.NONE
+    assert found[-1] is Gap.FOUND
+
+
 @pytest.mark.parametrize("may_delay", [False, True])
 def test_a_frame_without_a_guest_is_awaited_where_guests_begin_beside_frames(*, may_delay: bool) -> None:
     slack, clock, _ = two_at_once(216)
@@ -239,6 +263,9 @@ def test_a_frame_without_a_guest_is_awaited_where_guests_begin_beside_frames(*, 
 def test_beside_a_stream_without_a_pace_guests_begin_at_no_frame_whatever_it_loses() -> None:
     slack, clock, _ = two_at_once(2400, is_paced=False)
     slack.began("cam-1", 2400, clock.ns + 20 * MS)
+    clock.ns += 100 * MS
+    slack.ended("cam-1", 2400)  # alone, so that none is awaited
+    slack.began("cam-1", 2401, clock.ns + 20 * MS)
     clock.ns += 40 * MS
     assert not fits(slack, clock, 850)
 
