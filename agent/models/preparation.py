@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     idle_s: float = 0.0
     """Time for which the process of an awaited model gets idle CPU time only, because no line needs it yet."""
     nice: int | None = None
-    """Nice value from which the process of an awaited model steps back; None: the one that it begins with."""
+    """Nice value from which the process steps back; None: the one that it begins with."""
     step_s: float = STEP_S
     """Timeout of one step, after which the process is killed."""
 

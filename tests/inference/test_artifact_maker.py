@@ -430,6 +430,32 @@ def test_a_process_that_starves_may_compete_after_a_while(version: Callable[...,
         thread.join()
 
 
+def test_one_for_which_a_line_comes_to_wait_has_no_nice_value_of_a_workers_start(
+    version: Callable[..., ModelVersion], tmp_path: Path
+) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    if not priorities.can_return():
+        pytest.skip("this user may not raise a priority")
+    path = write_endless_model(tmp_path / "endless.onnx")
+    endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+    running = Preparation(Request(endless, "cpu", str(tmp_path / "cache"), nice=1), lambda _step: None)
+
+    def run_lowered() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priorities.LEAST)
+        running.run()
+
+    thread = threading.Thread(target=run_lowered)
+    thread.start()
+    try:
+        wait_until(lambda: policy(running) == os.SCHED_IDLE)
+        running.hasten()
+        wait_until(lambda: policy(running) == os.SCHED_OTHER)
+        assert nice(running) == 1
+    finally:
+        running.kill()
+        thread.join()
+
+
 def test_its_time_at_idle_priority_is_limited(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
     if not priorities.can_return():
