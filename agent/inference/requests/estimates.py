@@ -73,8 +73,8 @@ class Estimates:
     inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
     inference that then runs replaces it where it took no longer than the aged estimate, or half of it. Where it fitted
     no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom. A
-    guess before a model's first request falls by all of the time; a later one, of a size that has not run, by a sixteenth
-    of it, so that it is tried after half a minute.
+    guess before a model's first request falls by all of the time; a later one, of a size that has not run, by a
+    sixteenth of it, so that it is tried after half a minute.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
