@@ -8,8 +8,12 @@ import faulthandler
 import importlib.util
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from subprocess import Popen  # not for a child, which starts sooner without it
 
 FOLDER: Final = "/"
 """Working directory of children; only root can write there."""
@@ -21,6 +25,21 @@ def command(module: str, *arguments: object) -> list[str]:
     flags = ["-X", "faulthandler"] if faulthandler.is_enabled() else []  # or PYTHONFAULTHANDLER would end with us
     flags += ["-B"] if sys.dont_write_bytecode else []
     return [sys.executable, "-I", *flags, str(Path(__file__).absolute()), module, *map(str, arguments)]
+
+
+def hand_over(process: "Popen[bytes]", request: bytes) -> None:
+    """Write a request to a child's pipe, which stays open; one that has ended already gets nothing.
+
+    Without an error, because its return code tells more. Its pipe is closed then, or leaving the `with` of Popen would
+    raise BrokenPipeError for what is unsent.
+    """
+    assert process.stdin is not None, "it was started with a pipe"
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+    except BrokenPipeError:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _run() -> None:

@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     idle_s: float = 0.0
     """Time for which the process of an awaited model gets idle CPU time only, because no line needs it yet."""
     nice: int | None = None
-    """Nice value from which the process of an awaited model steps back; None: the one that it begins with."""
+    """Nice value from which the process steps back; None: the one that it begins with."""
     step_s: float = STEP_S
     """Timeout of one step, after which the process is killed."""
 
@@ -132,13 +132,9 @@ class Preparation:
                 os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
     def _exchange(self, process: "subprocess.Popen[bytes]") -> Outcome | None:
-        assert process.stdin is not None
         assert process.stdout is not None
-        try:
-            process.stdin.write(msgspec.json.encode(self._request) + b"\n")
-            process.stdin.flush()  # stays open, because its end tells the process that nobody waits any more
-        except BrokenPipeError:
-            pass  # the process has ended already; its last output is read below
+        # The pipe stays open, because its end tells the process that nobody waits any more.
+        isolated.hand_over(process, msgspec.json.encode(self._request) + b"\n")
         for line in process.stdout:
             told = msgspec.json.decode(line, type=Step | Outcome)
             if isinstance(told, Outcome):

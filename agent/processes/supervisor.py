@@ -171,9 +171,10 @@ class _Child:
             return
         if self._spec.started is not None and self._process is not None:
             self._spec.started(self._process.pid)
+        setup = self._spec.setup()  # before there is a channel, because what it brings about must not come first
         self._channel = Channel(ours, self._spec.incoming, patient=False)
         self._loop.register(ours.fileno(), read=self._read)
-        self.send(self._spec.setup())
+        self.send(setup)
 
     def _start_process(self) -> socket.socket:
         """Start the process; return control's end of its channel."""

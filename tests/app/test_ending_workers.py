@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from support.waiting import DEADLINE_S
+from support.waiting import DEADLINE_S, until
 
 from agent.app.children.groups import ending_workers
 from agent.app.children.groups.ending_workers import EndingWorkers
@@ -49,10 +50,15 @@ memory = 0.25
 
 
 class DeafSupervisor(Supervisor):
-    """A supervisor of children that understand no worker's messages, which so reach none."""
+    """A supervisor of children that understand no worker's messages, which so reach none; it keeps them."""
 
-    def send(self, name: str, message: Message) -> bool:  # noqa: ARG002
-        return self.pid(name) is not None
+    sent: list[tuple[str, Message]]
+
+    def send(self, name: str, message: Message) -> bool:
+        if self.pid(name) is None:
+            return False
+        self.sent.append((name, message))
+        return True
 
 
 class Device:
@@ -66,6 +72,7 @@ class Device:
         self.told: list[tuple[str, Share]] = []
         """What each new worker may use."""
         self.supervisor = DeafSupervisor(self.loop, self._hear)
+        self.supervisor.sent = []
         self.workers = Workers(load(file, {}), self.supervisor, lambda _: None)
         self.workers.divide(Budgets(4 * GIB))
         self.workers.start(self._spec)
@@ -139,6 +146,22 @@ def test_the_next_worker_is_told_what_is_its_groups_although_it_starts_in_the_sa
     assert device.told[-1][1].limit.host_bytes == GIB
 
 
+def test_the_next_worker_is_told_its_share_first_also_where_others_wait_for_it(
+    device: Device, kernel: threading.Event
+) -> None:
+    """A worker ends at once whose first message is a recall."""
+    device.until(lambda: len(device.up) == 2)
+    killed = psutil.Process(device.workers.pids()["press"])
+    device.workers.restart("press", "for a test")
+    device.workers.take("default", ShareAsked(1, MemoryLimit(4 * GIB), is_requested=False))
+    until(lambda: killed.status() == psutil.STATUS_ZOMBIE)
+    kernel.set()
+    device.until(lambda: len(device.told) == 3, ahead_s=1.0)  # because the next one starts after 0.25 s at most
+    assert (device.told[-1][0], device.told[-1][1].limit.host_bytes) == ("press", 0), "as of any worker that is down"
+    assert device.limit_bytes("default") == 4 * GIB
+    assert name_of("press") not in dict(device.supervisor.sent)
+
+
 def test_a_worker_that_does_not_end_is_followed_by_one_that_has_the_rest_and_is_said(
     device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +169,7 @@ def test_a_worker_that_does_not_end_is_followed_by_one_that_has_the_rest_and_is_
     device.until(lambda: len(device.up) == 2)
     stuck = device.workers.pids()["press"]
     os.kill(stuck, signal.SIGSTOP)
+    until(lambda: psutil.Process(stuck).status() == psutil.STATUS_STOPPED)  # else it may see its channel end before
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
         patch.setattr(subprocess.Popen, "kill", lambda _: None)
         device.workers.restart("press", "for a test")
@@ -153,7 +177,7 @@ def test_a_worker_that_does_not_end_is_followed_by_one_that_has_the_rest_and_is_
     held_bytes = device.workers.kept_bytes
     assert held_bytes > 0
     assert device.told[-1][1].limit.host_bytes == GIB - held_bytes
-    assert f"event=worker_does_not_end group=press pids=[{stuck}] bytes={held_bytes}" in caplog.text
+    assert f"event=worker_does_not_end group=press pids={stuck} bytes={held_bytes}" in caplog.text
     device.until(lambda: len(device.up) == 3)
     os.kill(stuck, signal.SIGKILL)
     device.until(lambda: device.workers.kept_bytes == 0)

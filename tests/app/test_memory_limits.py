@@ -51,13 +51,37 @@ def test_a_limit_that_is_raised_meanwhile_is_raised_at_once_and_stays_so(kernel:
     limits.set({"slow": 100})
     assert kernel.waits.wait(DEADLINE_S)
     limits.set({"slow": 400})
-    assert kernel.holds["slow"] == "400"
+    until(lambda: kernel.holds["slow"] == "400")
     limits.set({"slow": 300})
     limits.set({"slow": 200})
     assert kernel.holds["slow"] == "400"
     kernel.goes_on.set()
     until(lambda: kernel.holds["slow"] == "200")
     assert ("slow", 300) not in kernel.written, "because the newest alone counts"
+
+
+def test_a_raise_below_what_is_still_used_holds_nobody_up_and_undoes_no_later_limit() -> None:
+    """Of a group that is at 600 still, while a limit of 100 is written, the kernel takes pages back for 400 as well."""
+    holds: list[int] = []
+    goes_on = threading.Event()
+
+    def write(_group: str, limit_bytes: int) -> None:
+        holds.append(limit_bytes)
+        assert limit_bytes >= 600 or goes_on.wait(DEADLINE_S)
+
+    limits = MemoryLimits(write)
+    limits.set({"press": 900})
+    limits.set({"press": 100})
+    until(lambda: holds[-1] == 100)
+    for size in (300, 400, 200):
+        setter = threading.Thread(target=limits.set, args=({"press": size},))
+        setter.start()
+        setter.join(5)
+        assert not setter.is_alive()
+    until(lambda: 400 in holds)
+    assert 200 not in holds, "because lowering waits its turn"
+    goes_on.set()
+    until(lambda: holds[-1] == 200 and not [one for one in threading.enumerate() if one.name == "memory limits"])
 
 
 def test_a_late_lowering_does_not_undo_a_raise_that_overtook_it() -> None:
@@ -77,6 +101,7 @@ def test_a_late_lowering_does_not_undo_a_raise_that_overtook_it() -> None:
     limits.set({"press": 100})
     assert late.wait(DEADLINE_S)
     limits.set({"press": 900})
+    until(lambda: written == [500, 900])
     goes_on.set()
     assert is_done.wait(DEADLINE_S)
     assert written == [500, 900, 100, 900]

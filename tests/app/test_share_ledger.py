@@ -305,6 +305,32 @@ def test_a_second_worker_may_die_beside_a_first_that_never_ends(device: Device) 
     assert device.ledger.taken == device.ledger.limits
 
 
+def test_what_never_ends_leaves_no_more_than_others_have_not_borrowed(device: Device) -> None:
+    device.asks("default", 900)
+    device.deliver()
+    assert device.ledger.limits["press"].host_bytes == 100
+    device.workers["press"].in_use = 80
+    device.is_killed("press")
+    device.outlasts("press")
+    assert device.ledger.limits["press"].host_bytes == 20, "of its own 300, because the rest is lent"
+    device.starts("press")
+    device.asks("press", 200)
+    device.deliver()
+    device.passes(1)
+    assert device.workers["press"].answers == [200], "what is guaranteed comes, as ever"
+
+
+def test_a_worker_that_dies_before_the_killed_one_is_gone_takes_nothing_from_its_group(device: Device) -> None:
+    device.workers["press"].in_use = 200
+    device.is_killed("press")
+    device.starts("press")
+    device.is_killed("press")
+    assert device.ledger.taken["press"].host_bytes == 300
+    device.is_gone("press")
+    device.starts("press")
+    assert device.workers["press"].limit == 300
+
+
 def test_a_worker_whose_leak_takes_what_is_anothers_is_ended_for_it(device: Device) -> None:
     device.asks("press", 1000)
     device.deliver()

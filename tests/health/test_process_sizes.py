@@ -1,9 +1,13 @@
 """Memory of processes: as the kernel says, and with one look at all pages of one process a reading."""
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
-from agent.health.sensors.available_memory import proportional_bytes
+import pytest
+
+from agent.health.sensors.available_memory import proportional_bytes, unshared_bytes
 from agent.health.sensors.process_sizes import ProcessSizes
 
 MIB = 2**20
@@ -82,3 +86,34 @@ def test_the_kernel_and_the_estimate_agree() -> None:
     assert share_bytes is not None
     told = ProcessSizes().read([os.getpid()])[os.getpid()]
     assert abs(told - share_bytes) < 4 * MIB
+
+
+STUCK = """
+import ctypes, threading, time
+from pathlib import Path
+
+held = bytearray(64 << 20)
+held[::4096] = b"x" * (len(held) >> 12)
+
+def outlast():
+    while not Path("/proc/self/statm").read_text().startswith("0"):
+        time.sleep(0.01)
+    print(flush=True)
+    time.sleep(3600)
+
+threading.Thread(target=outlast).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls have other numbers elsewhere")
+def test_a_process_whose_first_thread_has_ended_is_told_by_the_others() -> None:
+    """The kernel keeps such a one where it kills a process that has a thread in a driver that does not return."""
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert unshared_bytes(process.pid) >= 64 * MIB
+        finally:
+            process.kill()
+    assert unshared_bytes(process.pid) == 0

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 from support.tiny_models import write_endless_model
 
+from agent import isolated
 from agent.inference.artifacts.artifact_store import ArtifactStore, Made
 from agent.inference.artifacts.profile import Profile
 from agent.inference.backends import artifact_key
@@ -427,6 +430,32 @@ def test_a_process_that_starves_may_compete_after_a_while(version: Callable[...,
         thread.join()
 
 
+def test_one_for_which_a_line_comes_to_wait_has_no_nice_value_of_a_workers_start(
+    version: Callable[..., ModelVersion], tmp_path: Path
+) -> None:
+    pytest.importorskip("agent.inference.backends.openvino")
+    if not priorities.can_return():
+        pytest.skip("this user may not raise a priority")
+    path = write_endless_model(tmp_path / "endless.onnx")
+    endless = version(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), backend="openvino")
+    running = Preparation(Request(endless, "cpu", str(tmp_path / "cache"), nice=1), lambda _step: None)
+
+    def run_lowered() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priorities.LEAST)
+        running.run()
+
+    thread = threading.Thread(target=run_lowered)
+    thread.start()
+    try:
+        wait_until(lambda: policy(running) == os.SCHED_IDLE)
+        running.hasten()
+        wait_until(lambda: policy(running) == os.SCHED_OTHER)
+        assert nice(running) == 1
+    finally:
+        running.kill()
+        thread.join()
+
+
 def test_its_time_at_idle_priority_is_limited(version: Callable[..., ModelVersion], tmp_path: Path) -> None:
     pytest.importorskip("agent.inference.backends.openvino")
     if not priorities.can_return():
@@ -458,6 +487,34 @@ def test_a_crash_of_the_compiler_lies_in_the_model_and_a_kill_does_not(
     running._process.send_signal(sent)
     thread.join()
     assert (outcomes[0].result, outcomes[0].reason) == ("failed", reason)
+
+
+class Ended(Preparation):
+    """One whose process has ended before its request is written."""
+
+    def _begin(self, step: str) -> None:
+        super()._begin(step)
+        assert self._process is not None
+        self._process.wait()
+
+
+def test_a_compiler_that_ends_before_its_request_is_written_tells_how(
+    entry: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(isolated, "command", lambda _module: [sys.executable, "-I", "-S", "-c", crash])
+    outcome = Ended(Request(entry, "cpu", str(tmp_path / "cache")), lambda _step: None).run()
+    assert (outcome.result, outcome.reason) == ("failed", "load_failed")
+    assert "-11" in outcome.detail
+
+
+def test_a_child_that_has_ended_is_handed_nothing_without_an_error() -> None:
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""], stdin=subprocess.PIPE) as process:
+        process.wait()
+        isolated.hand_over(process, b"{}")
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.returncode == 0
 
 
 def nice(running: Preparation) -> int:

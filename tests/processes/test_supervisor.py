@@ -33,13 +33,20 @@ class Post:
         self.said: list[tuple[str, Message]] = []
         self.supervisor = Supervisor(self.loop, lambda child, message: self.said.append((child, message)))
 
-    def start(self, source: str, *, beat_deadline_s: float = 30.0, busy_deadline_s: float = 30.0) -> None:
-        setup = CameraSetup("cam", source, 1, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
+    def start(
+        self,
+        source: str,
+        *,
+        beat_deadline_s: float = 30.0,
+        busy_deadline_s: float = 30.0,
+        setup: Callable[[], Message] | None = None,
+    ) -> None:
+        usual = CameraSetup("cam", source, 1, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
         spec = ChildSpec(
             name=source,
             command=(sys.executable, "-I", str(TESTS / "support" / "odd_child.py")),
             incoming=CameraMessage,
-            setup=lambda: setup,
+            setup=setup or (lambda: usual),
             descriptors=(),
             beat_deadline_s=beat_deadline_s,
             busy_deadline_s=busy_deadline_s,
@@ -77,6 +84,21 @@ def test_a_child_gets_its_setup_and_is_heard(post: Post) -> None:
     post.until(lambda: post.heard(CameraOpened))
     assert [type(message) for _, message in post.said] == [Hello, ChildUp, CameraOpened]
     assert post.supervisor.beat_age_s("work", time.monotonic()) is not None
+
+
+def test_nothing_reaches_a_child_before_its_setup(post: Post) -> None:
+    """A worker ends where its first message is another one, such as a recall that its set-up brought about."""
+    sent: list[bool] = []
+    setup = CameraSetup("cam", "work", 1, loop=False, wait_for_reader=False, slot=SlotDescriptors(0, 0, 0))
+
+    def made() -> Message:
+        sent.append(post.supervisor.send("work", LogSetup("debug")))
+        return setup
+
+    post.start("work", setup=made)
+    post.until(lambda: post.heard(CameraOpened) or post.heard(ChildLost))
+    assert not post.heard(ChildLost)
+    assert sent == [False]
 
 
 def test_a_message_that_is_too_large_for_a_child_costs_no_child(post: Post) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -171,6 +172,27 @@ def test_a_request_that_ends_its_connection_goes_on(caplog: pytest.LogCaptureFix
 
     served(ask, waits=abort)
     assert not caplog.records
+
+
+def test_a_request_that_is_answered_goes_on_though_its_connection_ends_with_the_answer() -> None:
+    """It counts how it ended, which is as it was answered."""
+    went_on = asyncio.Event()
+
+    async def end() -> None:
+        for _ in range(10):  # turns of the loop, in which the connection is lost
+            await asyncio.sleep(0)
+        went_on.set()
+
+    async def answer(request: Request) -> Response:
+        request.scope[TIE]()
+        return PlainTextResponse("ok", background=BackgroundTask(end))
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"GET /waits HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).endswith(b"ok")
+        await went_on.wait()
+
+    served(ask, waits=answer)
 
 
 def test_as_many_connections_as_the_listener_takes_are_served() -> None:

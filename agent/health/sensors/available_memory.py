@@ -1,11 +1,13 @@
 """Available memory of the device and memory of processes, from the kernel's files."""
 
+import os
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def available_bytes() -> int:
@@ -39,12 +41,23 @@ def resident_bytes(pid: int) -> int:
 
 
 def unshared_bytes(pid: int) -> int:
-    """Return a process' memory that is neither of a file nor shared; 0 if it ended. Takes no lock of the process."""
+    """Return a process' memory that is neither of a file nor shared; 0 if it ended. Takes no lock of the process.
+
+    Of one that was killed, the first thread may have ended, which tells 0 then, beside others in a driver.
+    """
+    process = Path(f"/proc/{pid}")
     try:
-        memory = psutil.Process(pid).memory_info()  # of `statm`
-    except psutil.Error:
+        return _unshared_bytes(process) or max(map(_unshared_bytes, (process / "task").iterdir()), default=0)
+    except OSError:
         return 0
-    return int(memory.rss - memory.shared)
+
+
+def _unshared_bytes(task: Path) -> int:
+    try:
+        _, resident, shared = map(int, (task / "statm").read_text(encoding="ascii").split()[:3])
+    except (OSError, ValueError):  # because it may end at any time
+        return 0
+    return (resident - shared) * _PAGE_BYTES
 
 
 def _own_cgroups() -> list[Path]:

@@ -140,6 +140,7 @@ class Unloader:
                 self._close(model)
             if entry.device_bytes:
                 self._return_at_once(entry, model)
+                process_memory.trim()
             else:
                 self._wait_freed(entry, before_bytes + entry.bytes)
                 self.settle()  # because it may have left something in GPU memory after all
@@ -159,9 +160,12 @@ class Unloader:
             return False
         charged_bytes = entry.bytes
         # Watched, because nothing gives up a close.
-        with process_memory.giving_back(), self.watched(entry, lambda: True):
-            self._close(model)
-        self._return_at_once(entry, model)
+        with process_memory.giving_back():
+            with self.watched(entry, lambda: True):
+                self._close(model)
+            self._return_at_once(entry, model)
+            del model
+            process_memory.trim()
         self.released_bytes += charged_bytes
         return True
 

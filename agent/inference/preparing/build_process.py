@@ -157,10 +157,10 @@ def _measured(request: Request, version: ModelVersion, opened: Opened, tell: Cal
 def _step_back(request: Request) -> None:
     """Lower this process's CPU priority and make it the OOM killer's first victim; a refusal is ignored."""
     with suppress(OSError):
-        if request.is_awaited:
-            own = os.getpriority(os.PRIO_PROCESS, 0) if request.nice is None else request.nice
-            # It stays when the parent ends its time at idle priority.
-            os.setpriority(os.PRIO_PROCESS, 0, own + _AWAITED_NICE)
+        own = os.getpriority(os.PRIO_PROCESS, 0) if request.nice is None else request.nice
+        # It stays when the parent ends the time at idle priority.
+        os.setpriority(os.PRIO_PROCESS, 0, own + (_AWAITED_NICE if request.is_awaited else 0))
+    with suppress(OSError):
         if not request.is_awaited or request.idle_s:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):

@@ -113,8 +113,8 @@ def _run(  # noqa: PLR0913, PLR0917 - one export, spelt out
             start_new_session=True,  # so that the process cannot type into the user's terminal
         ) as process,
     ):
+        isolated.hand_over(process, request)
         assert process.stdin is not None
-        process.stdin.write(request)
         process.stdin.close()
         try:
             while process.poll() is None:

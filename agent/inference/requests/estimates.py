@@ -19,7 +19,7 @@ _MOST_GROWN_NS: Final = 2e9
 _PATIENCE, _MOST_PATIENCE = 16.0, 16384.0
 """Time for which an estimate is passed over until it is a unit of time shorter: at first, and at most."""
 _GUESS_PATIENCE: Final = 1.0
-"""The same for a guess, which is often of a load in idle time, and so many times too long."""
+"""The same before a model's first request, for a guess is often of a load in idle time, and so many times too long."""
 _MOST_MODELS: Final = 256
 
 
@@ -45,6 +45,8 @@ class _Estimate:
     passed_over_ns: int = 0
     """Time at which the lines first left no gap since the last inference; 0 while they have."""
     patience: float = _PATIENCE
+    guess_patience: float = _PATIENCE
+    """That of the guess."""
 
     @property
     def full_ns(self) -> float:
@@ -53,7 +55,7 @@ class _Estimate:
     def aged_ns(self, now_ns: int, at_ns: int) -> float:
         """Return the estimate at a time where it is passed over from now on, if it was not before."""
         age_ns = max(0, at_ns - (self.passed_over_ns or now_ns))
-        patience = self.patience if self.took_ns else _GUESS_PATIENCE
+        patience = self.patience if self.took_ns else self.guess_patience
         return max(0.0, self.full_ns - age_ns / patience)
 
 
@@ -65,13 +67,14 @@ class Estimates:
 
     Size: inputs count as alike where their bytes differ by less than a tenth. For a size that has not run, the least
     bound is taken from those that have, and from the proof: a smaller one's duration grows with the bytes, to two
-    seconds at most (or the longest of all), so that each size is tried after half a minute; a larger one's counts as it
-    is.
+    seconds at most (or the longest of all); a larger one's counts as it is.
 
     Age: from the first time that it was passed over, an estimate falls by a sixteenth of the time, so that slow
     inferences cannot close a model, and one that is tried makes frames late for a sixteenth of the time at most. The
     inference that then runs replaces it where it took no longer than the aged estimate, or half of it. Where it fitted
-    no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom.
+    no gap, the estimate falls half as fast from then on, so that a model which is slow is tried ever more seldom. A
+    guess before a model's first request falls by all of the time; a later one, of a size that has not run, by a
+    sixteenth of it, so that it is tried after half a minute.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -122,9 +125,12 @@ class Estimates:
         one.took_ns.append(took_ns)
 
     def _find(self, reference: str, size_bytes: int, proof: Measured) -> _Estimate:
-        size = Measured(size_bytes, 0).size
-        one = self._models.get(reference, {}).get(size)
-        return one or _Estimate(guess_ns=self._guess_ns(reference, size, proof))
+        size, sizes = Measured(size_bytes, 0).size, self._models.get(reference, {})
+        has_run = any(one.took_ns for one in sizes.values())
+        guess_patience = _PATIENCE if has_run else _GUESS_PATIENCE
+        return sizes.get(size) or _Estimate(
+            guess_ns=self._guess_ns(reference, size, proof), guess_patience=guess_patience
+        )
 
     def _guess_ns(self, reference: str, wanted: int, proof: Measured) -> float:
         sizes = self._models.get(reference, {})

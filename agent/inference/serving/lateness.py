@@ -124,7 +124,7 @@ class Lateness:
             self._measure()
             return
         self._charge(took_ns)
-        if overlap_ns >= _OVERLAP * self._usual_ns:
+        if overlap_ns > 0 and overlap_ns >= _OVERLAP * self._usual_ns:
             self._overlapped.append((overlap_ns, took_ns - self._usual_ns))
 
     def untimed_frame(self, *, is_after_guest: bool) -> None:
@@ -136,14 +136,19 @@ class Lateness:
             self._in_a_row = 0
 
     def guest_ran(self, began_ns: int) -> None:
-        """Charge the frames that a long guest was beside, from the second one on."""
+        """Charge the frames that counted as alone since `began_ns`, because the guest beside them overran its gap."""
+        beside_ns: list[float] = []
         while self._alone and self._alone[-1].ended_ns > began_ns:
-            self._charge(self._alone.pop().took_ns)
+            beside_ns.append(self._alone.pop().took_ns)
+        if beside_ns and len(self._alone) >= _FEWEST:
+            self._measure(is_anew=True)  # because that was of these, too
+        for took_ns in beside_ns:
+            self._charge(took_ns)
 
-    def _measure(self) -> None:
+    def _measure(self, *, is_anew: bool = False) -> None:
         newest_ns = [one.took_ns for one in islice(reversed(self._alone), _NEWEST)]
         self._usual_ns, self._slow_ns = _among(newest_ns, 0.5), _among(newest_ns, _SLOW)
-        if self._measured % _RARELY == 0 or len(self._alone) < _NEWEST:
+        if is_anew or self._measured % _RARELY == 0 or len(self._alone) < _NEWEST:
             self._slowest_ns = _among([one.took_ns for one in self._alone], _SLOWEST)
         self._measured += 1
         self._in_a_row = 0

@@ -56,7 +56,7 @@ class _Stream:
     model: str = ""
     lateness: Lateness = field(default_factory=Lateness)
     has_guest: bool = False
-    """A guest has begun or ended since the last frame's end."""
+    """A guest has begun, run or ended since the last frame's end."""
     guest_ended_ns: int | None = None
     """End of the newest guest's network; None while it runs."""
     guest_began_ns: int = 0
@@ -80,11 +80,12 @@ class _Stream:
 
     @property
     def is_hindered(self) -> bool:
-        """True while a frame is under way beside which no guest may begin: it would lose more than hardly any time."""
+        """True while a frame is under way beside which no guest may begin: it would lose time, or is awaited alone."""
         is_safe = self.is_paced and self.lateness.reach_ns(self.period_ns, saved=True) == math.inf
-        return bool(self.in_flight) and not is_safe
+        return bool(self.in_flight) and (not is_safe or self.lateness.awaits_frame)
 
-    def ended(self, number: int, now_ns: int, *, is_inferred: bool) -> None:
+    def ended(self, number: int, now_ns: int, *, is_inferred: bool, is_guest_left: bool) -> None:
+        """Account for a frame; where `is_guest_left`, the newest guest is beside the next one, too."""
         if number not in self.in_flight:
             return
         offered_ns, lateness = self.in_flight.pop(number)
@@ -93,13 +94,13 @@ class _Stream:
         is_after_guest = self.has_guest and not is_apart
         if is_inferred:
             # A stall of seconds would else keep guests out for a minute.
-            took_ns = min(now_ns - offered_ns, self.period_ns or math.inf)
+            took_ns = max(0, min(now_ns - offered_ns, self.period_ns or math.inf))
             until_ns = now_ns if self.guest_ended_ns is None else min(now_ns, self.guest_ended_ns)
             overlap_ns = min(took_ns, max(0, until_ns - max(offered_ns, self.guest_began_ns)))
             lateness.frame(now_ns, took_ns, is_after_guest=is_after_guest, overlap_ns=overlap_ns)
         else:
             lateness.untimed_frame(is_after_guest=is_after_guest)
-        self.has_guest, self.before_guest = False, (False, None, 0)
+        self.has_guest, self.before_guest = is_guest_left, (False, None, 0)
 
     def is_expected(self, now_ns: int) -> bool:
         """Return True while frames come; a stream's first two frames tell its period."""
@@ -132,14 +133,14 @@ class Slack:
     def began(self, stream: str, number: int, offered_ns: int, model: str = "") -> None:
         """Record that a frame was taken for `model`.
 
-        `number` counts the frames offered before it, `offered_ns` is monotonic.
+        `number` counts the frames offered before it, `offered_ns` is monotonic; the camera's process writes both.
         """
         with self._changed:
             one = self._streams.get(stream)
             if one is None:
                 return
             if one.offered_ns and number > one.number:
-                period_ns = (offered_ns - one.offered_ns) / (number - one.number)
+                period_ns = max(0, offered_ns - one.offered_ns) / (number - one.number)
                 one.period_ns += (period_ns - one.period_ns) * _NEWEST if one.period_ns else period_ns
             if model != one.model:
                 one.model, one.lateness = model, Lateness()
@@ -151,7 +152,8 @@ class Slack:
         with self._changed:
             one = self._streams.get(stream)
             if one is not None:
-                one.ended(number, self.clock_ns(), is_inferred=is_inferred)
+                now_ns = self.clock_ns()
+                one.ended(number, now_ns, is_inferred=is_inferred, is_guest_left=now_ns < self._guest_until_ns)
                 self._changed.notify_all()
 
     def spent(self, began_ns: int, network_ended_ns: int = 0) -> None:

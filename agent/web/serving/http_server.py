@@ -40,7 +40,7 @@ SUBJECT: Final = "client_subject"
 ABORT: Final = "abort"
 """Key of a request's scope: a function that ends its connection at once."""
 TIE: Final = "tie"
-"""Key of a request's scope: a function that has the present task cancelled when the client has gone."""
+"""Key of a request's scope: a function that has the present task cancelled when the client goes before its answer."""
 
 
 class HttpServer:
@@ -93,6 +93,7 @@ class _Protocol(H11Protocol):
     _answering: asyncio.Task[object] | None = None
     """Task that ends with its client; None where it goes on whatever becomes of that."""
     _has_cancelled = False
+    """The client went before its answer, and `_answering` was cancelled for it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base
         super().connection_made(transport)
@@ -118,6 +119,7 @@ class _Protocol(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
+        self._answering = None  # because an answer may end its connection, and its request counts how it ended
         super().on_response_complete()
         self._watch()
 

@@ -58,6 +58,8 @@ class _Plant:
         self.footprints = Footprints(folder / "cache")
         self.told: list[Message] = []
         self.warned: list[str] = []
+        self.trimmed: list[bool] = []
+        """For each trim, whether a closed model's memory was to leave the heaps of all threads."""
         overhead = RuntimeOverhead()
         self.unloader = Unloader(self.cache, self.footprints, overhead, 2.0, self.warned.append)
         self.admission = AdmissionController(self.cache, self.unloader, self.told.append)
@@ -80,7 +82,7 @@ class _Plant:
         let_gpus_start(patch)
         patch.setattr(backends, "held_device_bytes", lambda: self.pool.used_bytes)
         patch.setattr(process_memory, "process_bytes", self.runtime.host_bytes)
-        patch.setattr(process_memory, "trim", lambda: None)
+        patch.setattr(process_memory, "trim", lambda: self.trimmed.append(process_memory._tops._blocks > 0))
         patch.setattr(process_memory, "wait_until_at_most", _waits)
 
     def make(self, name: str, size: Size) -> ModelVersion:
@@ -150,6 +152,24 @@ NewPlant = Callable[[Budget], _Plant]
 @pytest.fixture
 def new_plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewPlant:
     return lambda budget: _Plant(tmp_path, budget, monkeypatch)
+
+
+@pytest.mark.skipif(process_memory._glibc() is None, reason="another allocator has no heaps of threads")
+@pytest.mark.parametrize("fails_proof", [False, True])
+def test_host_memory_of_a_closed_gpu_model_leaves_the_heaps(new_plant: NewPlant, *, fails_proof: bool) -> None:
+    plant = new_plant(TWO_POOLS)
+    version = plant.make("alpha", random_size(random.Random(1)))
+    plant.measure_first(version)
+    plant.runtime.fails_proof = fails_proof
+    if fails_proof:
+        with pytest.raises(ModelError):
+            plant.load(version, None)
+    else:
+        plant.switch(version, LINES[0])
+        entry = plant.serving[LINES[0]]
+        plant.leave(LINES[0])
+        assert plant.release(entry)
+    assert plant.trimmed[-1]
 
 
 @pytest.mark.parametrize("budget", [TWO_POOLS, ONE_POOL], ids=["two-pools", "one-pool"])

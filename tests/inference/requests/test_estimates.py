@@ -36,13 +36,16 @@ def test_a_size_that_has_not_run_is_bounded_by_those_that_have() -> None:
 
 
 def test_a_size_far_beyond_those_that_have_run_is_tried_after_half_a_minute() -> None:
-    """A proof of 8 bytes would else make 30 MiB an hour's work, by which they would be refused for most of a day."""
+    """A proof of 8 bytes would else make 30 MiB an hour's work, by which they would be refused for as long."""
     clock = Clock()
     estimates = Estimates(clock)
+    took(estimates, 1)
     assert needed_ms(estimates, 30 << 20) == 2000
     estimates.passed_over("m", 30 << 20, PROOF)
-    clock.ns += 31_000 * MS
-    assert needed_ms(estimates, 30 << 20) < 80
+    clock.ns += 16_000 * MS
+    assert needed_ms(estimates, 30 << 20) == 1000
+    clock.ns += 15_000 * MS
+    assert 0 < needed_ms(estimates, 30 << 20) < 80
     took(estimates, 3000, size_bytes=4096)
     assert needed_ms(Estimates(clock), 30 << 20) == 2000
     assert needed_ms(estimates, 60 << 20) == 3000, "what is slow already is no quicker with more bytes"

@@ -232,6 +232,17 @@ def test_frames_that_the_lines_model_does_not_infer_pay_as_well() -> None:
     assert line.lateness.is_paid
 
 
+def test_frames_beside_a_guest_that_overran_its_gap_are_charged_with_what_they_took_beyond_those_before_it() -> None:
+    line = Line(*uneven())
+    reach_ms, began_ns = line.reach_ms(), line.ns
+    for _ in range(100):
+        line.frame(60)
+    line.lateness.guest_ran(began_ns)
+    assert line.lateness.usual_ns == 40 * MS
+    assert line.reach_ms() == reach_ms
+    assert not any(line.guests(20, lambda _: 40.0))
+
+
 def test_a_frame_without_a_guest_is_awaited_while_the_lines_model_infers_some() -> None:
     line = Line()
     for _ in range(32):

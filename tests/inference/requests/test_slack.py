@@ -219,9 +219,53 @@ def test_a_guest_that_began_beside_a_frame_is_beside_it_from_then_on() -> None:
     assert not slack.has_room(850 * MS)
 
 
+@pytest.mark.parametrize("frames", [1, 8, 64, 600])
+def test_a_guest_beside_many_frames_does_not_make_them_the_usual_ones(frames: int) -> None:
+    slack, clock, _ = two_at_once(600)
+    assert slack.wait(frames * 100 * MS, clock.ns) is Gap.FOUND
+    began_ns = clock.ns
+    for number in range(600, 600 + frames + 1):
+        offered_ns = clock.ns + 20 * MS
+        slack.began("cam-1", number, offered_ns)
+        clock.ns = offered_ns + (80 if number == 600 + frames else 98) * MS
+        slack.ended("cam-1", number)
+        clock.ns = offered_ns + 80 * MS
+        if number == 600 + frames - 1:
+            slack.spent(began_ns, offered_ns + 79 * MS)
+    assert not fits(slack, clock, 85), "because they were 18 ms late, not 8 as they may be"
+
+
+def test_a_guest_that_hangs_makes_frames_alone_no_less_so_for_ever() -> None:
+    slack, clock, _ = two_at_once(600)
+    assert slack.wait(100 * MS, clock.ns) is Gap.FOUND
+    found = [guest(slack, clock, number, 80) for number in range(600, 700)]
+    assert found[0] is Gap.NONE
+    assert found[-1] is Gap.FOUND
+
+
+@pytest.mark.parametrize("may_delay", [False, True])
+def test_a_frame_without_a_guest_is_awaited_where_guests_begin_beside_frames(*, may_delay: bool) -> None:
+    slack, clock, _ = two_at_once(216)
+    has_guest: list[bool] = []
+    for number in range(216, 296):
+        offered_ns = clock.ns + 20 * MS
+        slack.began("cam-1", number, offered_ns)
+        clock.ns = offered_ns + 40 * MS
+        has_guest.append(slack.wait(10 * MS, clock.ns, may_delay=may_delay) is Gap.FOUND)
+        clock.ns += 10 * MS
+        if has_guest[-1]:
+            slack.spent(offered_ns + 40 * MS)
+        clock.ns = offered_ns + 80 * MS
+        slack.ended("cam-1", number)
+    assert 0 < has_guest.count(False) <= 4
+
+
 def test_beside_a_stream_without_a_pace_guests_begin_at_no_frame_whatever_it_loses() -> None:
     slack, clock, _ = two_at_once(2400, is_paced=False)
     slack.began("cam-1", 2400, clock.ns + 20 * MS)
+    clock.ns += 100 * MS
+    slack.ended("cam-1", 2400)  # alone, so that none is awaited
+    slack.began("cam-1", 2401, clock.ns + 20 * MS)
     clock.ns += 40 * MS
     assert not fits(slack, clock, 850)
 
@@ -247,6 +291,23 @@ def test_a_frame_that_was_given_up_tells_nothing_of_how_long_frames_take() -> No
         clock.ns += 60 * MS
     assert not slack.has_room(46.1 * MS)
     assert fits(slack, clock, 45.9)
+
+
+@pytest.mark.parametrize("step_ms", [-100, 0, 200])
+def test_impossible_times_of_a_camera_raise_nothing(step_ms: int) -> None:
+    """It is another process, which writes them; half of the frames are beside a guest."""
+    slack, clock = paced(frames=0)
+    offered_ns = clock.ns + 300 * MS
+    for number in range(64):
+        offered_ns += step_ms * MS
+        slack.began("cam-1", number, offered_ns)
+        began_ns, is_guest = clock.ns, slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND
+        slack.ended("cam-1", number)
+        is_guest = is_guest or slack.wait(0, clock.ns, may_delay=True) is Gap.FOUND
+        clock.ns += 100 * MS
+        if is_guest:
+            slack.spent(began_ns)
+    assert slack.wait(0, clock.ns) in set(Gap)
 
 
 def test_a_torn_frame_ends_no_other_one_in_flight() -> None:

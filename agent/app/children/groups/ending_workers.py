@@ -46,7 +46,8 @@ class EndingWorkers:
         for group in late:
             held_bytes = sum(map(self._held, pids[group]))
             if group not in self._kept:
-                _log.error("event=worker_does_not_end group=%s pids=%s bytes=%d", group, pids[group], held_bytes)
+                words = ",".join(map(str, pids[group]))
+                _log.error("event=worker_does_not_end group=%s pids=%s bytes=%d", group, words, held_bytes)
             self._kept[group] = held_bytes
         return gone, {group: self._kept[group] for group in late}
 

@@ -115,6 +115,8 @@ class ShareLedger:
         if recalled is not None:
             kept = _smaller(kept, recalled.limit)
         before = self._ending.pop(group, None)
+        if before is not None and before.kept is not None:
+            kept = _larger(kept, before.kept)
         self._limits[group] = kept
         if not is_gone:
             self._ending[group] = _Ending(limit if before is None else _plus(limit, before.limit), kept)
@@ -131,10 +133,10 @@ class ShareLedger:
         self._settle()
 
     def outlasts(self, group: str, held_bytes: int) -> None:
-        """Record that a killed worker takes so long to end that the next one starts; `held_bytes` are seen in it.
+        """Record that a killed worker takes too long to end; `held_bytes` are seen in it.
 
-        Nobody waits for it any longer. What it holds is taken from the part of its own group first. Bytes of a GPU
-        cannot be seen, and count as back, because a driver refuses what it does not have.
+        Nobody waits for it any longer, the next worker neither. What it holds is taken from the part of its own group
+        first. Bytes of a GPU cannot be seen, and count as back, because a driver refuses what it does not have.
         """
         ending = self._ending.get(group)
         if ending is None:
@@ -144,7 +146,9 @@ class ShareLedger:
             return
         kept, self._ending[group] = ending.kept, _Ending(held, None)
         if kept is not None:
-            self._limits[group] = _larger(self._limits[group], _smaller(kept, self._own(group)))
+            # No more than came back, because others may have been lent the rest of the part.
+            back = _smaller(_minus(ending.limit, held), self._own(group))
+            self._limits[group] = _larger(self._limits[group], _smaller(kept, back))
         self._settle()
 
     def tick(self) -> bool:

@@ -67,8 +67,8 @@ def _run(reference: str, request: EngineRequest, tell: Callable[[str], None]) ->
             start_new_session=True,  # so that the process cannot type into the user's terminal
         ) as process,
     ):
+        isolated.hand_over(process, msgspec.json.encode(request))
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(request))
         process.stdin.close()
         try:
             while process.poll() is None:

@@ -61,9 +61,9 @@ class CatalogView:
         if meta != self._meta:
             parsed = [ModelReference.parse(one) for one in msgspec.json.decode(meta, type=_Meta).models] if meta else []
             known = [Version(one.name, one.variant or "", one.version or "") for one in parsed if one is not None]
-            sizes = {
-                one.path: place for place, one in reversed(list(enumerate(known)))
-            }  # `meta` has the smallest first
+            sizes: dict[str, int] = {}
+            for place, one in enumerate(known):  # `meta` has the smallest first
+                sizes.setdefault(one.path, place)
             known.sort(key=lambda one: natural_key(one.version), reverse=True)
             known.sort(key=lambda one: (one.name, sizes[one.path]))
             self._meta, self._versions = meta, tuple(known)

@@ -67,6 +67,7 @@ class _Loading:
 
     held: "asyncio.Future[Signature]"
     hold_s: float
+    """Time for which the worker was asked to keep it."""
     phase: str = "queued"
     due_s: float = 0.0
     """Estimated end (monotonic); 0: unknown."""
