@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.two_groups import PLANT
 from support.waiting import DEADLINE_S, until
 
 from agent.app.children.groups import ending_workers
@@ -30,23 +31,6 @@ from agent.settings import load
 
 TESTS = Path(__file__).parents[1]
 GIB = 1 << 30
-PLANT = """
-[[stream]]
-id = "cam-1"
-line = "line-1"
-source = "a.avi"
-[[stream]]
-id = "cam-2"
-line = "line-2"
-source = "b.avi"
-[line.line-1]
-default = "cap-check"
-[line.line-2]
-default = "cap-check"
-group = "press"
-[group.press]
-memory = 0.25
-"""
 
 
 class DeafSupervisor(Supervisor):
@@ -55,7 +39,7 @@ class DeafSupervisor(Supervisor):
     sent: list[tuple[str, Message]]
 
     def send(self, name: str, message: Message) -> bool:
-        if self.pid(name) is None:
+        if self._children[name]._channel is None:
             return False
         self.sent.append((name, message))
         return True
@@ -70,7 +54,7 @@ class Device:
         self.loop = Loop()
         self.up: list[str] = []
         self.told: list[tuple[str, Share]] = []
-        """What each new worker may use."""
+        """Share of each new worker."""
         self.supervisor = DeafSupervisor(self.loop, self._hear)
         self.supervisor.sent = []
         self.workers = Workers(load(file, {}), self.supervisor, lambda _: None)

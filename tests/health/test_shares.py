@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.two_groups import PLANT
 
 from agent.app.children.groups.memory_shares import divided, guaranteed
 from agent.app.children.memory_budget import Budgets
@@ -10,23 +11,6 @@ from agent.messages.children import MemoryLimit
 from agent.settings import MemoryBudget, load
 
 AUTO = MemoryBudget()
-PLANT = """
-[[stream]]
-id = "cam-1"
-line = "line-1"
-source = "a.avi"
-[[stream]]
-id = "cam-2"
-line = "line-2"
-source = "b.avi"
-[line.line-1]
-default = "cap-check"
-[line.line-2]
-default = "cap-check"
-group = "press"
-[group.press]
-memory = 0.25
-"""
 
 
 @pytest.mark.parametrize(

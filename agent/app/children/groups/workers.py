@@ -56,8 +56,6 @@ class Workers:
         self._starts: Final = Starts()
         self._lost: Final[set[str]] = set()
         """Groups whose worker was lost, and not started again yet."""
-        self._setting_up = ""
-        """Group whose new worker is about to be told its share; empty: none."""
         self._room_bytes = 0
 
     def children(self) -> dict[str, str]:
@@ -74,7 +72,7 @@ class Workers:
         if len(self._children) == 1:
             return {}
         parts = guaranteed(self._settings, whole)
-        self._ledger = ShareLedger(as_limit(whole), parts, self._tell, end=self.restart)
+        self._ledger = ShareLedger(as_limit(whole), parts, self.send, end=self.restart)
         device = HostMemory.read()
         beside = PROCESSES_BYTES + CAMERA_BYTES * len(self._settings.stream) + beside_bytes(self._settings)
         # Less what the device is short at, because a leak must end before a cap on the models of all lines falls.
@@ -101,9 +99,7 @@ class Workers:
         """Return what a new worker of a group may use."""
         if self._ledger is None:
             return Share(as_limit(self._whole), self._whole)
-        self._setting_up = group
         self._look_at_ending(time.monotonic())
-        self._setting_up = ""
         return Share(self._ledger.limits[group], self._whole, self._ledger.guaranteed[group])
 
     def started(self, group: str, pid: int) -> None:
@@ -189,10 +185,6 @@ class Workers:
             self._set_walls()
         if self._walls.missing:
             self._guard.tick(now_s, self.pids(), self._most_bytes(self._ledger))
-
-    def _tell(self, group: str, message: Message) -> bool:
-        """Send a group's worker what the ledger says; False where it is down, or yet to get its first message."""
-        return group != self._setting_up and self.send(group, message)
 
     def _look_at_ending(self, now_s: float) -> None:
         gone, kept = self._ending.look(now_s)
