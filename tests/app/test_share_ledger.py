@@ -40,7 +40,7 @@ class Device:
         self.workers = {group: Worker(part) for group, part in PARTS.items()}
         self.down: set[str] = set()
         self.ending = dict.fromkeys(PARTS, 0)
-        """What killed workers of each group still hold."""
+        """Bytes that killed workers of each group still hold."""
         self.waiting: list[tuple[str, Share | ShareRecalled]] = []
         parts = {group: MemoryLimit(part) for group, part in PARTS.items()}
         self.ended: list[str] = []

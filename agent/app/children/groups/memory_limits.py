@@ -23,7 +23,7 @@ class MemoryLimits:
         self._lock: Final = threading.Lock()
         self._wanted: Final[dict[str, int]] = {}
         self._written: Final[dict[str, int]] = {}
-        """What each cgroup has, as far as `write` has returned or is about to raise it."""
+        """Limit of each cgroup, as far as `write` has returned or is about to raise it."""
         self._writing: Final[Counter[str]] = Counter()
         """Threads that write each group's limit, and may wait for the kernel."""
         self._is_lowering = False

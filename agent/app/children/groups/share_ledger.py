@@ -34,7 +34,7 @@ class _Ending:
 
     limit: MemoryLimit
     kept: MemoryLimit | None
-    """What the next worker may use of it once it is back; None where that was settled, because they do not end."""
+    """Part of it for the next worker once it is back; None where that was settled, because they do not end."""
 
 
 class ShareLedger:

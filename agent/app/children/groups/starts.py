@@ -40,7 +40,7 @@ class Starts:
     def look(self, group: str, pid: int | None, now_s: float, *, serves: bool) -> int:
         """Return by what a starting worker's weight is divided, 1 where none starts; raise one that has started.
 
-        `serves`: it has answered frames. One that takes longer than `LONGEST_S` goes on at normal priority.
+        `serves`: a line of it has its model again. One that takes longer than `LONGEST_S` goes on at normal priority.
         """
         start = self._starts.get(group)
         if start is None:

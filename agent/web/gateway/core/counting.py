@@ -23,7 +23,7 @@ class Counted:
     client: str = ""
     model: str = ""
     outcome: Outcome = "ok"
-    """Where it is answered without RequestError."""
+    """Outcome of an answer without RequestError."""
 
 
 class Counting:
